@@ -1,0 +1,5 @@
+"""The composition of the project: settings, URLs, servers, back office and commands."""
+
+from helpdesk.celery import app as celery_app
+
+__all__ = ["celery_app"]

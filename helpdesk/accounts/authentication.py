@@ -1,0 +1,64 @@
+"""Who a request comes from, and what a role may do in the admin."""
+
+from typing import Any
+
+from django.contrib.auth.backends import ModelBackend
+from rest_framework.authentication import SessionAuthentication as BaseSessionAuthentication
+from rest_framework.request import Request
+from rest_framework_simplejwt.authentication import JWTAuthentication
+
+from helpdesk.accounts.models import Role, User
+from helpdesk.changes.actor import set_actor
+
+# What agents may do in the admin, model by model; administrators may do everything, customers never get in.
+AGENT_PERMISSIONS = frozenset(
+    {
+        *(f"tickets.{verb}_{model}" for verb in ("view", "add", "change") for model in ("ticket", "attachment")),
+        "tickets.delete_attachment",
+        *(f"comments.{verb}_comment" for verb in ("view", "add", "change", "delete")),
+        *(f"knowledge.{verb}_article" for verb in ("view", "add", "change", "delete")),
+        "notifications.view_notification",
+        "notifications.view_event",
+    }
+)
+
+
+class RoleBackend(ModelBackend):
+    """Username or e-mail with a password; permissions follow from the role, not from groups."""
+
+    def user_can_authenticate(self, user: Any) -> bool:
+        return bool(user.is_active)
+
+    def has_perm(self, user_obj: Any, perm: str, obj: Any = None) -> bool:
+        if not getattr(user_obj, "is_active", False):
+            return False
+        if user_obj.role == Role.ADMIN:
+            return True
+        return user_obj.role == Role.AGENT and perm in AGENT_PERMISSIONS
+
+    def get_all_permissions(self, user_obj: Any, obj: Any = None) -> set[str]:
+        if getattr(user_obj, "role", None) == Role.AGENT and user_obj.is_active:
+            return set(AGENT_PERMISSIONS)
+        return set()
+
+    def has_module_perms(self, user_obj: Any, app_label: str) -> bool:
+        if getattr(user_obj, "role", None) == Role.ADMIN:
+            return bool(user_obj.is_active)
+        return any(perm.startswith(f"{app_label}.") for perm in self.get_all_permissions(user_obj))
+
+
+class TokenAuthentication(JWTAuthentication):
+    """`Authorization: Bearer <access token>`. Whoever signs in so is the actor of the request."""
+
+    def authenticate(self, request: Request) -> tuple[User, Any] | None:
+        found = super().authenticate(request)
+        if found is not None:
+            set_actor(found[0])
+        return found
+
+
+class SessionAuthentication(BaseSessionAuthentication):
+    """The session of a signed-in browser, with CSRF. Answers 401 rather than 403 when nobody is signed in."""
+
+    def authenticate_header(self, request: Request) -> str:
+        return 'Bearer realm="api"'

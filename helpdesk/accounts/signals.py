@@ -1,0 +1,17 @@
+"""What `helpdesk.accounts` tells of its changes. All are sent inside the transaction of the change."""
+
+from helpdesk.changes.signals import ModelSignal
+
+user_created = ModelSignal(
+    "user_created",
+    "A person was added: by signing up, by an administrator, by a command. Not sent for bulk inserts.",
+)
+user_updated = ModelSignal(
+    "user_updated",
+    "Username, e-mail, name, role or the active flag changed. Not sent for a sign-in, a new password, or a "
+    "deactivation, which has its own signal.",
+)
+user_deactivated = ModelSignal(
+    "user_deactivated",
+    "A person was deactivated: they can no longer sign in. Not sent when they were inactive already.",
+)

@@ -1,0 +1,33 @@
+"""Who is acting. Set where a request is authenticated or by a command; nobody means the system itself."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
+from typing import Any
+
+_actor: ContextVar[Any] = ContextVar("actor", default=None)
+
+
+def current_actor() -> Any | None:
+    """The user on whose behalf this code runs, or None for the system."""
+    actor = _actor.get()
+    return actor if actor is not None and getattr(actor, "is_authenticated", False) else None
+
+
+def set_actor(user: Any | None) -> Token:
+    """Set the actor for the rest of this context; hand the token to `reset_actor`."""
+    return _actor.set(user)
+
+
+def reset_actor(token: Token) -> None:
+    _actor.reset(token)
+
+
+@contextmanager
+def acting_as(user: Any | None) -> Iterator[None]:
+    """Everything changed inside the block was done by `user`."""
+    token = set_actor(user)
+    try:
+        yield
+    finally:
+        reset_actor(token)

@@ -1,0 +1,263 @@
+"""Django settings, read from the environment (`docs/operations.md` lists every variable).
+
+The defaults are the embedded ones: SQLite, an in-process channel layer, a broker in a folder. `HELPDESK_ENV=production`
+turns the conveniences of development off and refuses to start without real keys.
+"""
+
+from datetime import timedelta
+from pathlib import Path
+
+from cryptography.fernet import Fernet
+from django.core.exceptions import ImproperlyConfigured
+
+from helpdesk.settings import backends, environment, secrets
+
+BASE_DIR = Path(__file__).resolve().parents[2]
+DATA_DIR = environment.folder("DATA_DIR", BASE_DIR / "var")
+
+PRODUCTION = environment.choice("HELPDESK_ENV", "development", ("development", "production")) == "production"
+DEBUG = environment.boolean("DEBUG", False)
+PORT = environment.integer("PORT", 5000, minimum=1)
+
+# Where browsers find us: own-origin webhook URLs and links in messages are built from it.
+PUBLIC_URL = environment.text("PUBLIC_URL", f"http://localhost:{PORT}").rstrip("/")
+
+# --- Keys ---------------------------------------------------------------------------------------------------------
+if PRODUCTION:
+    SECRET_KEY = environment.required("SECRET_KEY", "sessions and tokens are signed with it (50 random characters)")
+    FIELD_ENCRYPTION_KEYS = environment.words("FIELD_ENCRYPTION_KEYS")
+    if not FIELD_ENCRYPTION_KEYS:
+        raise ImproperlyConfigured(
+            "FIELD_ENCRYPTION_KEYS is not set: webhook secrets are encrypted with it "
+            "(Fernet keys, comma-separated, newest first)"
+        )
+    ALLOWED_HOSTS = environment.words("ALLOWED_HOSTS")
+    if not ALLOWED_HOSTS:
+        raise ImproperlyConfigured("ALLOWED_HOSTS is not set: the host names this site answers to, comma-separated")
+else:
+    SECRET_KEY = environment.text("SECRET_KEY") or secrets.kept_secret(DATA_DIR / "secret_key")
+    FIELD_ENCRYPTION_KEYS = environment.words("FIELD_ENCRYPTION_KEYS", (secrets.fernet_key_from(SECRET_KEY),))
+    ALLOWED_HOSTS = environment.words("ALLOWED_HOSTS", ("localhost", "127.0.0.1", "[::1]"))
+for _key in FIELD_ENCRYPTION_KEYS:
+    try:
+        Fernet(_key)
+    except ValueError:
+        raise ImproperlyConfigured("FIELD_ENCRYPTION_KEYS holds a value that is no Fernet key") from None
+
+# --- Backends -----------------------------------------------------------------------------------------------------
+REDIS_URL = backends.checked_redis_url(environment.text("REDIS_URL"))
+DATABASES = {
+    "default": backends.database(
+        environment.text("DATABASE_URL", f"sqlite:///{DATA_DIR / 'helpdesk.sqlite3'}"),
+        environment.integer("DATABASE_POOL_SIZE", 0),
+    )
+}
+CHANNEL_LAYERS = {"default": backends.channel_layer(REDIS_URL)}
+CACHES = {"default": backends.cache(REDIS_URL)}
+
+# --- Application --------------------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "daphne",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "channels",
+    "rest_framework",
+    "rest_framework_simplejwt.token_blacklist",
+    "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "corsheaders",
+    "helpdesk",
+    "helpdesk.accounts",
+    "tickets",
+    "comments",
+    "knowledge",
+    "notifications",
+    "helpdesk.backoffice",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "helpdesk.changes.middleware.ActorMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "helpdesk.urls"
+ASGI_APPLICATION = "helpdesk.asgi.application"
+WSGI_APPLICATION = "helpdesk.wsgi.application"
+APPEND_SLASH = False
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+STATIC_URL = "/static/"
+STATIC_ROOT = DATA_DIR / "static"
+WHITENOISE_USE_FINDERS = not PRODUCTION
+MEDIA_ROOT = DATA_DIR / "attachments"
+
+# --- People -------------------------------------------------------------------------------------------------------
+AUTH_USER_MODEL = "accounts.User"
+AUTHENTICATION_BACKENDS = ["helpdesk.accounts.authentication.RoleBackend"]
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+REGISTRATION_OPEN = environment.boolean("REGISTRATION_OPEN", True)
+
+# --- API ----------------------------------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "helpdesk.accounts.authentication.TokenAuthentication",
+        "helpdesk.accounts.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["helpdesk.api.parsers.BoundedJSONParser"],
+    "DEFAULT_PAGINATION_CLASS": "helpdesk.api.pagination.KeysetPagination",
+    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_THROTTLE_CLASSES": [
+        "rest_framework.throttling.AnonRateThrottle",
+        "rest_framework.throttling.UserRateThrottle",
+    ],
+    "DEFAULT_THROTTLE_RATES": {
+        "anon": environment.text("THROTTLE_ANONYMOUS", "60/min"),
+        "user": environment.text("THROTTLE_USER", "1200/min"),
+        "sign-in": environment.text("THROTTLE_SIGN_IN", "10/min"),
+        "register": environment.text("THROTTLE_REGISTER", "10/hour"),
+        "webhook-test": environment.text("THROTTLE_WEBHOOK_TEST", "30/min"),
+        # The internal receiver is called by senders that share an address; a bad signature costs one lookup.
+        "webhook-receiver": environment.text("THROTTLE_WEBHOOK_RECEIVER", "6000/min"),
+    },
+    "EXCEPTION_HANDLER": "helpdesk.api.errors.exception_handler",
+    # One form of time everywhere: UTC with microseconds and Z (REST, webhooks and sockets share the serializers).
+    "DATETIME_FORMAT": "%Y-%m-%dT%H:%M:%S.%fZ",
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+    "NUM_PROXIES": environment.integer("TRUSTED_PROXIES", 0),
+}
+SIMPLE_JWT = {
+    "ACCESS_TOKEN_LIFETIME": timedelta(seconds=environment.integer("ACCESS_TOKEN_SECONDS", 900, minimum=1)),
+    "REFRESH_TOKEN_LIFETIME": timedelta(days=environment.integer("REFRESH_TOKEN_DAYS", 14, minimum=1)),
+    "ROTATE_REFRESH_TOKENS": True,
+    "BLACKLIST_AFTER_ROTATION": True,
+    "UPDATE_LAST_LOGIN": False,
+    "CHECK_REVOKE_TOKEN": True,  # a changed password ends every token
+    "USER_ID_CLAIM": "sub",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Helpdesk API",
+    "DESCRIPTION": "Tickets, comments, knowledge base, notifications and webhooks.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SCHEMA_PATH_PREFIX": "/api/",
+    "COMPONENT_SPLIT_REQUEST": True,
+}
+_LOCAL_SPA = tuple(f"http://localhost:{port}" for port in (3000, 4200, 5173, 8080))
+ALLOWED_ORIGINS = environment.words("ALLOWED_ORIGINS", () if PRODUCTION else _LOCAL_SPA)
+CORS_ALLOWED_ORIGINS = ALLOWED_ORIGINS
+CORS_ALLOW_CREDENTIALS = False  # other origins send tokens; the session cookie is for our own pages only
+CORS_URLS_REGEX = r"^/api/.*$"
+CSRF_TRUSTED_ORIGINS = environment.words("CSRF_TRUSTED_ORIGINS", (PUBLIC_URL,))
+CSRF_FAILURE_VIEW = "helpdesk.api.errors.csrf_failure"
+MAX_JSON_BYTES = environment.integer("MAX_JSON_BYTES", 1_000_000, minimum=1000)
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2_500_000
+
+# --- Attachments --------------------------------------------------------------------------------------------------
+MAX_ATTACHMENT_BYTES = environment.integer("MAX_ATTACHMENT_BYTES", 20 * 1024 * 1024, minimum=1)
+MAX_ATTACHMENTS_PER_TICKET = environment.integer("MAX_ATTACHMENTS_PER_TICKET", 100, minimum=1)
+
+# --- Webhooks -----------------------------------------------------------------------------------------------------
+# Networks that webhooks may reach although they are private (CIDR, comma-separated).
+WEBHOOK_ALLOWED_NETWORKS = environment.words(
+    "WEBHOOK_ALLOWED_NETWORKS", () if PRODUCTION else ("127.0.0.0/8", "::1/128")
+)
+# Our own public addresses (CIDR), refused like private ones.
+WEBHOOK_OWN_ADDRESSES = environment.words("WEBHOOK_OWN_ADDRESSES")
+WEBHOOK_DEADLINE_SECONDS = environment.integer("WEBHOOK_DEADLINE_SECONDS", 15, minimum=1)
+WEBHOOK_CONCURRENCY = environment.integer("WEBHOOK_CONCURRENCY", 64, minimum=1)
+WEBHOOK_ENDPOINT_CONCURRENCY = environment.integer("WEBHOOK_ENDPOINT_CONCURRENCY", 8, minimum=1)
+MAX_WEBHOOK_ENDPOINTS = environment.integer("MAX_WEBHOOK_ENDPOINTS", 20, minimum=1)
+
+# --- Notifications ------------------------------------------------------------------------------------------------
+# An audience up to this size is written in the transaction of the change; a larger one by the worker, in batches.
+AUDIENCE_IN_TRANSACTION = 200
+
+# --- Celery -------------------------------------------------------------------------------------------------------
+CELERY_BROKER_URL, CELERY_BROKER_TRANSPORT_OPTIONS = backends.broker(
+    environment.text("CELERY_BROKER_URL"), REDIS_URL, DATA_DIR
+)
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+# A bell that cannot be rung must not hold up a request: the sweep finds the work seconds later.
+CELERY_TASK_PUBLISH_RETRY = False
+# Celery closes the database connection around every task, unless this says how often it may be used again.
+CELERY_DB_REUSE_MAX = 1000
+CELERY_BEAT_SCHEDULE = {
+    "sweep": {"task": "notifications.tasks.sweep", "schedule": 5.0},
+}
+CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "celerybeat-schedule")
+
+# --- Security -----------------------------------------------------------------------------------------------------
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+if PRODUCTION:
+    SESSION_COOKIE_SECURE = True
+    CSRF_COOKIE_SECURE = True
+    SECURE_SSL_REDIRECT = environment.boolean("SSL_REDIRECT", True)
+    SECURE_HSTS_SECONDS = environment.integer("HSTS_SECONDS", 31_536_000)
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = environment.boolean("HSTS_INCLUDE_SUBDOMAINS", True)
+    SECURE_HSTS_PRELOAD = environment.boolean("HSTS_PRELOAD", True)
+    if environment.boolean("BEHIND_TLS_PROXY", False):
+        SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+# --- Logging ------------------------------------------------------------------------------------------------------
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": environment.text("LOG_LEVEL", "INFO").upper()},
+    "loggers": {
+        "django.server": {"level": "WARNING"},
+        "daphne.server": {"level": "WARNING"},
+        "urllib3": {"level": "ERROR"},
+    },
+}
