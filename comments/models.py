@@ -71,9 +71,11 @@ class Comment(SoftDeleteModel):
 
     def clean(self) -> None:
         super().clean()
-        if self.parent_id and self.parent.ticket_id != self.ticket_id:
+        if self.parent is None:
+            return
+        if self.parent.ticket_id != self.ticket_id:
             raise ValidationError({"parent": "The comment replied to belongs to another ticket."})
-        if self.parent_id and self.parent.is_internal and not self.is_internal:
+        if self.parent.is_internal and not self.is_internal:
             raise ValidationError({"is_internal": "A reply to an internal note is internal too."})
 
     def post(self) -> "Comment":

@@ -1,7 +1,33 @@
+"""The ASGI application: sockets on both doors, and Django for the rest. Each process runs a publisher besides."""
+
+# ruff: noqa: E402 - the environment, then Django, must be set up before what uses them is imported
 import os
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "helpdesk.settings")
+if os.environ.get("DATABASE_URL", "").startswith(("postgres:", "postgresql:")):
+    # Under ASGI every request runs in a thread of its own, where a persistent connection would be used once.
+    os.environ.setdefault("DATABASE_POOL_SIZE", "10")
 
 from django.core.asgi import get_asgi_application
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "helpdesk.settings")
+django_application = get_asgi_application()  # sets Django up; what follows imports models
 
-application = get_asgi_application()
+from channels.routing import ProtocolTypeRouter, URLRouter
+from django.urls import path, re_path
+
+from notifications import publisher
+from notifications.sockets import close_reasons, plain_door, socketio_door
+
+_socketio = re_path(rf"^{socketio_door.PATH}/", socketio_door.application)
+
+application = ProtocolTypeRouter(
+    {
+        "http": URLRouter([_socketio, re_path(r"", django_application)]),
+        "websocket": URLRouter(
+            [_socketio, path("ws/", plain_door.PlainDoor.as_asgi()), re_path(r"", plain_door.nothing_here)]
+        ),
+    }
+)
+
+close_reasons.install()
+publisher.start()

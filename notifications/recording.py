@@ -168,10 +168,11 @@ class Recorder:
             scope, actor_id = event.scope, event.actor_id
             reached: set[UUID] = set()
             for rule, audience in item.rules:
+                message = rule.message_for(item.change)
                 if large and audience.may_be_large:
                     event.expansion_pending = True
+                    event.announcement = {"type": rule.type, "message": message}
                     continue
-                message = rule.message_for(item.change)
                 for recipient in small:
                     if (
                         recipient.id not in reached
@@ -278,8 +279,11 @@ def connect() -> None:
         row.signal.connect(_on_signal, dispatch_uid=f"notifications.recording.{row.signal.name}", weak=False)
 
 
-def record_webhook_test(endpoint: WebhookEndpoint, message: str, serializer: str) -> WebhookDelivery:
-    """A real notification and delivery of type `webhook_test` for one endpoint. Must be told even to who asked."""
+def record_webhook_test(endpoint: WebhookEndpoint, message: str, serializer: str, lease: UUID, until: Any) -> None:
+    """A real notification and delivery of type `webhook_test` for one endpoint, told even to who asked for it.
+
+    The delivery is born leased, so that it is sent by whoever asked and not by a worker that happens to be quicker.
+    """
     with unit():
         now, payload = timezone.now(), payloads.entity_payload(serializer, endpoint, payloads.STAFF, "test")
         event = Event(
@@ -295,15 +299,16 @@ def record_webhook_test(endpoint: WebhookEndpoint, message: str, serializer: str
         )
         outbox = Outbox()
         outbox.events.append(event)
-        choice = EndpointChoice(endpoint.pk, [], EndpointState.ACTIVE)
         outbox.notify(
             event,
-            Recipient(endpoint.owner_id, endpoint.owner.role, (choice,)),
+            Recipient(endpoint.owner_id, endpoint.owner.role, (EndpointChoice(endpoint.pk, [], EndpointState.ACTIVE),)),
             catalogue.WEBHOOK_TEST,
             message,
             related_type="webhook",
             related_id=endpoint.pk,
             created_at=now,
         )
+        for delivery in outbox.deliveries:
+            delivery.state, delivery.next_attempt_at = DeliveryState.SENDING, None
+            delivery.lease_token, delivery.lease_until = lease, until
         outbox.write()
-    return outbox.deliveries[0]

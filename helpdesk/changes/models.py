@@ -1,6 +1,6 @@
 """Abstract models that tell of their changes."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, ClassVar, Self
 
 from django.db import models
@@ -50,7 +50,7 @@ class EmittingModel(models.Model):
 
     `watched` names the fields (attribute names: `assignee_id`) whose change is news; saving anything else, or the
     same values again, is not. `updated_at` moves only with news, so whoever follows the events has the same
-    state as whoever asks the API.
+    state as whoever asks the API. A concrete model brings a manager made from an EmittingQuerySet.
     """
 
     watched: ClassVar[tuple[str, ...]] = ()
@@ -60,8 +60,6 @@ class EmittingModel(models.Model):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
 
-    objects = models.Manager.from_queryset(EmittingQuerySet)()
-
     class Meta:
         abstract = True
 
@@ -70,18 +68,10 @@ class EmittingModel(models.Model):
         self._known: dict[str, Any] = {}
 
     @classmethod
-    def from_db(cls, db: str | None, field_names: Iterable[str], values: Iterable[Any]) -> Self:
-        instance = super().from_db(db, field_names, values)
+    def from_db(cls, db: str | None, field_names: Collection[str], values: Collection[Any], **kwargs: Any) -> Self:
+        instance = super().from_db(db, field_names, values, **kwargs)
         instance._remember()
         return instance
-
-    def refresh_from_db(self, *args: Any, **kwargs: Any) -> None:
-        super().refresh_from_db(*args, **kwargs)
-        self._remember()
-
-    def signal_for(self, action: str, changes: dict[str, list]) -> ModelSignal | None:
-        """The signal that tells of this change; an app may tell some updates apart."""
-        return self.emits.get(action)
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         with unit():
@@ -97,7 +87,23 @@ class EmittingModel(models.Model):
                 self.emit("created")
             elif changes:
                 self.emit("updated", changes)
+            known = self._known
             self._remember()
+            if update_fields is not None:
+                # Of the rest nothing was written: it is still what it was.
+                self._known = known | {name: new for name, (_old, new) in changes.items()}
+
+    def refresh_from_db(self, using: str | None = None, fields: Collection[str] | None = None, **kwargs: Any) -> None:
+        # Also how Django loads a deferred field: what has been set meanwhile must still count as changed.
+        super().refresh_from_db(using=using, fields=fields, **kwargs)
+        known = self._known
+        self._remember()
+        if fields is not None:
+            self._known = known | {name: self._known[name] for name in fields if name in self._known}
+
+    def signal_for(self, action: str, changes: dict[str, list]) -> ModelSignal | None:
+        """The signal that tells of this change; an app may tell some updates apart."""
+        return self.emits.get(action)
 
     def emit(self, action: str, changes: dict[str, list] | None = None) -> None:
         """Send this change's signal. Must run inside the change's unit."""
@@ -111,7 +117,8 @@ class EmittingModel(models.Model):
     def _changes(self, update_fields: Iterable[str] | None) -> dict[str, list]:
         present = [name for name in self.watched if name in self.__dict__]
         if update_fields is not None:
-            saved = {self._meta.get_field(name).attname for name in update_fields}
+            # Either name of a foreign key may be given: `assignee` or `assignee_id`.
+            saved = {getattr(self._meta.get_field(name), "attname", name) for name in update_fields}
             present = [name for name in present if name in saved]
         unknown = [name for name in present if name not in self._known]
         if unknown:
@@ -138,11 +145,10 @@ class SoftDeleteModel(EmittingModel):
             return 0, {}
         with unit():
             now = timezone.now()
-            # Conditional, so that of two who delete at once only one tells of it.
-            deleted = (
-                type(self)._base_manager.filter(pk=self.pk, deleted_at=None).update(deleted_at=now, updated_at=now)
-            )
-            self.deleted_at = self.updated_at = now
+            # Conditional, so that of two who delete at once only one tells of it. `updated_at` stays: what is told
+            # is the thing as it last was.
+            deleted = type(self)._base_manager.filter(pk=self.pk, deleted_at=None).update(deleted_at=now)
+            self.deleted_at = now
             if deleted:
                 self.emit("deleted")
         return deleted, {self._meta.label: deleted}

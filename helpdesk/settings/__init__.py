@@ -52,13 +52,18 @@ DATABASES = {
         environment.integer("DATABASE_POOL_SIZE", 0),
     )
 }
+# Tests on SQLite use a file too: a database in memory knows neither WAL nor waiting for a lock.
+DATABASES["default"].setdefault("TEST", {})
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    DATABASES["default"]["TEST"]["NAME"] = str(DATA_DIR / "test.sqlite3")
 CHANNEL_LAYERS = {"default": backends.channel_layer(REDIS_URL)}
 CACHES = {"default": backends.cache(REDIS_URL)}
 
 # --- Application --------------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
     "daphne",
-    "django.contrib.admin",
+    "helpdesk.backoffice",  # before the admin, whose templates it overrides
+    "helpdesk.backoffice.apps.BackofficeAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -78,12 +83,12 @@ INSTALLED_APPS = [
     "comments",
     "knowledge",
     "notifications",
-    "helpdesk.backoffice",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
+    "helpdesk.api.parsers.BodyLimitMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -115,7 +120,7 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "/static/"
-STATIC_ROOT = DATA_DIR / "static"
+STATIC_ROOT = environment.folder("STATIC_ROOT", DATA_DIR / "static")
 WHITENOISE_USE_FINDERS = not PRODUCTION
 MEDIA_ROOT = DATA_DIR / "attachments"
 
@@ -144,11 +149,12 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["helpdesk.api.parsers.BoundedJSONParser"],
     "DEFAULT_PAGINATION_CLASS": "helpdesk.api.pagination.KeysetPagination",
-    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_FILTER_BACKENDS": ["helpdesk.api.filters.StrictFilterBackend"],
+    "DEFAULT_SCHEMA_CLASS": "helpdesk.api.schema.Schema",
     "DEFAULT_THROTTLE_CLASSES": [
         "rest_framework.throttling.AnonRateThrottle",
         "rest_framework.throttling.UserRateThrottle",
+        "rest_framework.throttling.ScopedRateThrottle",  # views with a throttle_scope
     ],
     "DEFAULT_THROTTLE_RATES": {
         "anon": environment.text("THROTTLE_ANONYMOUS", "60/min"),
@@ -185,6 +191,14 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SCHEMA_PATH_PREFIX": "/api/",
     "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {
+        "TicketStatus": "tickets.models.Status",
+        "TicketPriority": "tickets.models.Priority",
+        "ArticleStatus": "knowledge.models.ArticleStatus",
+        "Role": "helpdesk.accounts.models.Role",
+        "EndpointState": "notifications.models.EndpointState",
+        "DeliveryState": "notifications.models.DeliveryState",
+    },
 }
 _LOCAL_SPA = tuple(f"http://localhost:{port}" for port in (3000, 4200, 5173, 8080))
 ALLOWED_ORIGINS = environment.words("ALLOWED_ORIGINS", () if PRODUCTION else _LOCAL_SPA)
@@ -215,6 +229,10 @@ MAX_WEBHOOK_ENDPOINTS = environment.integer("MAX_WEBHOOK_ENDPOINTS", 20, minimum
 # --- Notifications ------------------------------------------------------------------------------------------------
 # An audience up to this size is written in the transaction of the change; a larger one by the worker, in batches.
 AUDIENCE_IN_TRANSACTION = 200
+
+# --- Monitoring -----------------------------------------------------------------------------------------------------
+# Whoever may read /metrics: with a token those who send it (Authorization: Bearer …), without one this machine only.
+METRICS_TOKEN = environment.text("METRICS_TOKEN")
 
 # --- Celery -------------------------------------------------------------------------------------------------------
 CELERY_BROKER_URL, CELERY_BROKER_TRANSPORT_OPTIONS = backends.broker(
@@ -257,7 +275,7 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": environment.text("LOG_LEVEL", "INFO").upper()},
     "loggers": {
         "django.server": {"level": "WARNING"},
-        "daphne.server": {"level": "WARNING"},
+        "daphne": {"level": "WARNING"},
         "urllib3": {"level": "ERROR"},
     },
 }

@@ -74,7 +74,7 @@ def broker(broker_url: str, redis_url: str, data_dir: Path) -> tuple[str, dict[s
     folder = data_dir / "broker"
     for name in ("messages", "control"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    return "filesystem://", {
+    return "filesystem://localhost", {
         "data_folder_in": str(folder / "messages"),
         "data_folder_out": str(folder / "messages"),
         "control_folder": str(folder / "control"),

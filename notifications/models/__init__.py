@@ -1,4 +1,10 @@
-from notifications.models.delivery import DeliveryState, ReceivedWebhook, WebhookAttempt, WebhookDelivery
+from notifications.models.delivery import (
+    DeliveryState,
+    ReceivedWebhook,
+    WebhookAttempt,
+    WebhookDelivery,
+    WorkerHeartbeat,
+)
 from notifications.models.endpoint import BreakerState, EndpointState, WebhookEndpoint
 from notifications.models.event import Event, EventStream, Visibility
 from notifications.models.notification import Notification
@@ -15,4 +21,5 @@ __all__ = [
     "WebhookAttempt",
     "WebhookDelivery",
     "WebhookEndpoint",
+    "WorkerHeartbeat",
 ]

@@ -111,3 +111,13 @@ class ReceivedWebhook(models.Model):
 
     def __str__(self) -> str:
         return self.message_id
+
+
+class WorkerHeartbeat(models.Model):
+    """The one row that says when a worker last gave a sign of life."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    beat_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"alive at {self.beat_at}"

@@ -99,6 +99,9 @@ class Event(models.Model):
     # A large audience is notified by the worker, batch by batch; each batch is an event of its own in the stream
     # that points back here.
     origin = models.ForeignKey("self", on_delete=models.CASCADE, null=True, blank=True, related_name="batches")
+    announcement = models.JSONField(
+        null=True, blank=True, help_text="What the large audience is told: the notification's type and message."
+    )
     expansion_pending = models.BooleanField(default=False)
     expanded_to = models.UUIDField(null=True, blank=True, help_text="The last person that was looked at.")
 
@@ -109,8 +112,8 @@ class Event(models.Model):
         indexes = [
             models.Index(fields=["id"], condition=models.Q(position=None), name="event_unpublished"),
             models.Index(fields=["id"], condition=models.Q(expansion_pending=True), name="event_expanding"),
-            models.Index(fields=["ticket_id", "position"], name="event_ticket"),
-            models.Index(fields=["entity_id", "position"], name="event_entity"),
+            models.Index(fields=["ticket_id", "-id"], name="event_ticket"),
+            models.Index(fields=["entity_id", "-id"], name="event_entity"),
         ]
 
     def __str__(self) -> str:

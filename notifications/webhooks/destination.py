@@ -6,7 +6,7 @@ protects our own network is `check_address`, which `guard` applies to the addres
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 Address = IPv4Address | IPv6Address
@@ -53,8 +53,9 @@ class Policy:
     connect_timeout: float = 5.0
 
     max_url_length: int = 2000
-    max_head_bytes: int = 64 * 1024
-    max_body_bytes: int = 16 * 1024
+    max_body_bytes: int = 16 * 1024  # of an answer's body, what is kept
+    # Of an answer altogether: no honest one comes near, since reading ends with what is kept of the body.
+    max_received_bytes: int = 256 * 1024
 
     def allows(self, ip: Address) -> bool:
         """Whether the allow-list names this address."""
@@ -93,8 +94,8 @@ class Destination:
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
-# RFC 3986 §2. Spaces, controls, backslashes and everything outside ASCII are read differently by different parsers, which
-# is what attacks on a guard live from; they have an unambiguous spelling (%20, xn--…), so that one is asked for.
+# RFC 3986 §2. Different parsers read spaces, controls, backslashes and everything outside ASCII differently, which is
+# what attacks on a guard live from. All of it has an unambiguous spelling (%20, xn--…), so that one is asked for.
 _CHARACTERS = re.compile(r"(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})+")
 _URL = re.compile(r"(?P<scheme>[Hh][Tt][Tt][Pp][Ss]?)://(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?P<query>[^#]*)")
 _AUTHORITY = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:\[\]]*)(?::(?P<port>[^:]*))?")
@@ -106,6 +107,7 @@ _OWN_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+/?")
 _MAX_HOST = 253
 
 
+@lru_cache(maxsize=1024)
 def parse(url: str, max_length: int = Policy.max_url_length) -> Destination:
     """Take an absolute http or https URL apart, or raise DestinationRefused. Says nothing about where it may go.
 

@@ -71,7 +71,9 @@ def asks_for_relief(outcome: Outcome) -> bool:
     return outcome.timed_out or outcome.status in _OVERLOADED
 
 
-def delay_after(attempt: int, outcome: Outcome, uniform: Callable[[float, float], float] = random.uniform) -> timedelta | None:
+def delay_after(
+    attempt: int, outcome: Outcome, uniform: Callable[[float, float], float] = random.uniform
+) -> timedelta | None:
     """How long to wait after failed attempt number `attempt` (the first is 1); None when it was the last.
 
     `uniform(a, b)` gives a random number between a and b. Retry-After counts within [planned, 2 × planned]; after a 429

@@ -117,7 +117,7 @@ class Ticket(SoftDeleteModel):
 
     def clean(self) -> None:
         super().clean()
-        if self.assignee_id and not self.assignee.is_agent_or_admin:
+        if self.assignee is not None and not self.assignee.is_agent_or_admin:
             raise ValidationError({"assignee": "Only an agent or an administrator can be assigned."})
 
     def save(self, *args: Any, **kwargs: Any) -> None:
@@ -158,10 +158,9 @@ class Ticket(SoftDeleteModel):
             self.emit("updated", {"tags": [before, wanted]})
 
     def _prefetched_tags(self, names: list[str]) -> None:
-        self.__dict__.setdefault("_prefetched_objects_cache", {})
         tags = TicketTag.objects.none()
         tags._result_cache = [TicketTag(ticket_id=self.pk, name=name) for name in names]
-        self._prefetched_objects_cache["ticket_tags"] = tags
+        self.__dict__.setdefault("_prefetched_objects_cache", {})["ticket_tags"] = tags
 
 
 class TicketTag(models.Model):

@@ -1,0 +1,32 @@
+"""The OpenAPI document: what every operation has in common."""
+
+from typing import Any
+
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.utils import extend_schema_serializer
+from rest_framework import serializers
+
+
+@extend_schema_serializer(component_name="ErrorDetail")
+class _ErrorDetailSerializer(serializers.Serializer):
+    code = serializers.CharField(help_text="For programs; it stays the same.")
+    message = serializers.CharField(help_text="For people.")
+    fields = serializers.DictField(  # type: ignore[assignment]
+        child=serializers.ListField(child=serializers.CharField()),
+        help_text="What was wrong, field by field; empty where no field is to blame.",
+    )
+
+
+class ErrorSerializer(serializers.Serializer):
+    """Every error there is."""
+
+    error = _ErrorDetailSerializer()
+
+
+class Schema(AutoSchema):
+    """Adds the one error shape to every operation."""
+
+    def _get_response_bodies(self, direction: str = "response") -> dict[str, Any]:
+        bodies = super()._get_response_bodies(direction)
+        error = self._get_response_for_code(ErrorSerializer, "default", ["application/json"], direction)
+        return {**bodies, "default": {**error, "description": "Any error, in the one shape."}}

@@ -1,0 +1,1 @@
+"""`manage.py doctor`: every part of the deployment, checked and explained."""

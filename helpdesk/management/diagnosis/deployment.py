@@ -1,0 +1,164 @@
+"""The checks of a deployment that a running system does not repeat: what is configured once and seldom breaks.
+
+What may break at any time (database, worker, backlog, channel layer) is checked by `notifications.health`, for
+`/readyz` too.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from django.conf import settings
+from django.core.checks import INFO, run_checks
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.db import DatabaseError, connection
+from django.db.models import Max
+from django.utils import timezone
+
+from helpdesk.celery import app
+from notifications.encryption import SecretUnreadable
+from notifications.health import Check
+from notifications.models import Event, WebhookEndpoint
+
+LITTLE_SPACE = 500 * 1024 * 1024  # bytes: below this a busy day's attachments may fill the disk
+CLOCK_TOLERANCE = timedelta(seconds=5)  # receivers refuse signatures that are minutes off; that much is no reason
+BROKER_PATIENCE = 3  # seconds
+
+
+def checks() -> Iterator[Check]:
+    """Each check in the order in which one would look. A check that breaks is a finding, too."""
+    for name, check in _CHECKS.items():
+        try:
+            yield check(name)
+        except DatabaseError as error:
+            yield Check(name, False, f"the database refused the question: {_first_line(error)}", "See “database”.")
+
+
+def _settings(name: str) -> Check:
+    found = run_checks(include_deployment_checks=settings.PRODUCTION)
+    serious = [message for message in found if message.level > INFO and not message.is_silenced()]
+    kind = "production" if settings.PRODUCTION else "development"
+    if not serious:
+        return Check(name, True, f"{kind}, nothing to object")
+    first = serious[0]
+    more = f" (and {len(serious) - 1} more: `manage.py check{' --deploy' * settings.PRODUCTION}`)"
+    return Check(name, False, f"{first.id}: {_first_line(first.msg)}{more * (len(serious) > 1)}", first.hint or "")
+
+
+def _public_url(name: str) -> Check:
+    url = urlsplit(settings.PUBLIC_URL)
+    detail, hint = settings.PUBLIC_URL, "Set PUBLIC_URL to the address people open, such as https://help.example.com"
+    if url.scheme not in ("http", "https") or not url.hostname or url.path or url.query or url.fragment:
+        return Check(name, False, f"{detail} is not scheme, host and port alone", hint)
+    if settings.PRODUCTION and url.scheme != "https":
+        return Check(name, False, f"{detail} is not encrypted", hint)
+    allowed = settings.ALLOWED_HOSTS
+    if not any(host in ("*", url.hostname) or (host[0] == "." and url.hostname.endswith(host)) for host in allowed):
+        return Check(
+            name, False, f"{url.hostname} is not in ALLOWED_HOSTS: every request is refused", "Add it to ALLOWED_HOSTS."
+        )
+    return Check(name, True, detail)
+
+
+def _engine(name: str) -> Check:
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            cursor.execute("SELECT sqlite_version()")
+            version = cursor.fetchone()[0]
+            cursor.execute("PRAGMA journal_mode")
+            mode = cursor.fetchone()[0]
+            ok = mode in ("wal", "memory")
+            return Check(
+                name,
+                ok,
+                f"SQLite {version}, journal {mode}",
+                "" if ok else "Write-ahead logging is off: is the file on a network drive? Move it to a local one.",
+            )
+        cursor.execute("SHOW server_version")  # Django refuses to connect to one that is too old
+        return Check(name, True, f"PostgreSQL {cursor.fetchone()[0]}")
+
+
+def _broker(name: str) -> Check:
+    scheme = urlsplit(settings.CELERY_BROKER_URL).scheme
+    kind = {"filesystem": "a folder", "redis": "Redis", "rediss": "Redis"}.get(scheme, "RabbitMQ")
+    try:
+        with app.connection_for_write(connect_timeout=BROKER_PATIENCE) as broker:
+            broker.ensure_connection(max_retries=0, timeout=BROKER_PATIENCE)
+    except Exception as error:  # whatever the broker's client raises
+        hint = "Is CELERY_BROKER_URL (or REDIS_URL) right and the server running? Until then webhooks wait for a sweep."
+        return Check(name, False, f"{kind} does not answer: {_first_line(error)}", hint)
+    return Check(name, True, f"{kind} answers")
+
+
+def _attachments(name: str) -> Check:
+    probe = f"doctor-{uuid4().hex}"
+    try:
+        saved = default_storage.save(probe, ContentFile(b"probe"))
+        try:
+            with default_storage.open(saved) as file:
+                intact = file.read() == b"probe"
+        finally:
+            default_storage.delete(saved)
+    except Exception as error:  # whatever a storage's client raises
+        return Check(name, False, f"cannot be written: {_first_line(error)}", "Who owns the folder, and is the disk full?")
+    folder = getattr(default_storage, "location", None)
+    if not intact:
+        return Check(name, False, "what was written was not read back", "Does something else use the same place?")
+    if folder is None:
+        return Check(name, True, "written, read and deleted")
+    free = shutil.disk_usage(folder).free
+    detail = f"{folder} is writable, {free / 1024**3:.1f} GiB are free"
+    if free < LITTLE_SPACE:
+        return Check(name, False, detail, "Make room: an upload that does not fit is refused.")
+    return Check(name, True, detail)
+
+
+def _encryption(name: str) -> Check:
+    count = unreadable = 0
+    for endpoint in WebhookEndpoint.objects.filter(deleted_at=None).iterator():
+        count += 1
+        try:
+            endpoint.secrets()
+        except SecretUnreadable:
+            unreadable += 1
+    if unreadable:
+        return Check(
+            name,
+            False,
+            f"{unreadable} of {count} webhook secrets cannot be opened: their deliveries fail",
+            "Put the key they were written with back into FIELD_ENCRYPTION_KEYS (newest first), "
+            "or let their owners set a new secret.",
+        )
+    return Check(name, True, f"{count} webhook secrets can be opened" if count else "no webhook secret is stored yet")
+
+
+def _clock(name: str) -> Check:
+    now, hint = timezone.now(), "Keep the clock right with NTP: signatures and tokens carry the time."
+    newest = Event.objects.aggregate(newest=Max("occurred_at"))["newest"]
+    if newest and newest - now > CLOCK_TOLERANCE:
+        return Check(name, False, f"it is {now:%Y-%m-%d %H:%M:%S} UTC, but the newest event is from later", hint)
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT clock_timestamp()")
+            difference = abs(cursor.fetchone()[0] - timezone.now())
+        if difference > CLOCK_TOLERANCE:
+            return Check(name, False, f"{difference.total_seconds():.0f} s apart from the database server's", hint)
+    return Check(name, True, f"{now:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def _first_line(error: object) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+_CHECKS: dict[str, Callable[[str], Check]] = {
+    "settings": _settings,
+    "public URL": _public_url,
+    "database engine": _engine,
+    "broker": _broker,
+    "attachments": _attachments,
+    "encryption keys": _encryption,
+    "clock": _clock,
+}

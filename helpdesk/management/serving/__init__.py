@@ -1,0 +1,1 @@
+"""`manage.py serve`: the whole system under one command, started, watched and stopped together."""

@@ -1,0 +1,28 @@
+"""What must be so before anything is started: a database with every migration, and someone to sign in as."""
+
+from collections.abc import Iterator
+
+from django.conf import settings
+from django.core.management import CommandError, call_command
+from django.db import OperationalError, connection
+from django.db.migrations.executor import MigrationExecutor
+
+from helpdesk.accounts.models import User
+from helpdesk.management.demo.seeding import seed
+
+
+def prepare() -> Iterator[str]:
+    """Do it, and say each thing that was done. CommandError when the database does not answer."""
+    try:
+        executor = MigrationExecutor(connection)
+        missing = len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
+    except OperationalError as error:
+        raise CommandError(
+            f"The database does not answer: {str(error).strip().splitlines()[0]} (DATABASE_URL says which one)"
+        ) from None
+    if missing:
+        call_command("migrate", verbosity=0, interactive=False)
+        yield f"Database: {missing} migrations applied."
+    # Demo accounts have a password that everybody knows.
+    if not settings.PRODUCTION and not User.objects.exists():
+        yield f"Demo data: {seed()}."

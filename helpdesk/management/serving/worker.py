@@ -1,0 +1,43 @@
+"""The worker process of `serve`: a Celery worker on threads, with its clock (beat) as one more thread.
+
+Run as `python -m helpdesk.management.serving.worker`. One process, not two: Celery's own `--beat` forks, and the fork
+would outlive a worker that is killed.
+"""
+
+import warnings
+from typing import Any
+
+from celery.beat import EmbeddedService
+from celery.platforms import SecurityWarning
+from celery.signals import worker_ready
+
+from helpdesk.celery import app
+from helpdesk.management.serving import lifeline
+
+# Tasks at a time. The webhook engine brings its own threads; besides it there are the sweep and the announcements.
+CONCURRENCY = 4
+
+
+@worker_ready.connect
+def _start_clock(**kwargs: Any) -> None:
+    # What came due while nobody worked need not wait for the clock's first tick.
+    app.send_task(app.conf.beat_schedule["sweep"]["task"])
+    # The schedule is kept in memory: a file could be left torn by a kill, and intervals have nothing to remember.
+    EmbeddedService(app, thread=True, scheduler_cls="celery.beat:Scheduler").start()
+
+
+def main() -> None:
+    lifeline.watch()
+    # Celery warns of root for the sake of pickled messages; ours are JSON.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    app.conf.worker_enable_remote_control = False  # nobody asks, and its queues would pile up in the broker's folder
+    # Bells of the past. They carry nothing, and the sweep above finds what they rang for.
+    app.control.purge()
+    app.worker_main(
+        ["--quiet", "worker", "--pool", "threads", "--concurrency", str(CONCURRENCY), "--loglevel", "WARNING"]
+        + ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""Rows the system keeps for itself; administrators may look."""
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from helpdesk.changes.admin import ReadOnlyAdmin
+from notifications.models import EventStream, ReceivedWebhook, WorkerHeartbeat
+
+
+class _SystemAdmin(ReadOnlyAdmin):
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        return self.model._default_manager.order_by(*self.get_ordering(request))
+
+
+@admin.register(ReceivedWebhook)
+class ReceivedWebhookAdmin(_SystemAdmin):
+    list_display = ("message_id", "event", "received_at")
+    list_select_related = ("event",)
+    search_fields = ("=message_id",)
+    search_help_text = "The webhook-id (msg_…)"
+    ordering = ("-event_id",)
+
+
+@admin.register(EventStream)
+class EventStreamAdmin(_SystemAdmin):
+    list_display = ("last_position", "sent_position")
+    ordering = ("id",)
+
+
+@admin.register(WorkerHeartbeat)
+class WorkerHeartbeatAdmin(_SystemAdmin):
+    list_display = ("beat_at",)
+    ordering = ("id",)

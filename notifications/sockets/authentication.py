@@ -1,0 +1,79 @@
+"""Who opens a socket: an access token, or the session of a browser on a page that may use it."""
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from channels.db import database_sync_to_async
+from django.conf import settings
+from django.contrib import auth
+from django.http import HttpRequest, parse_cookie
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework_simplejwt.exceptions import ExpiredTokenError, TokenError
+from rest_framework_simplejwt.tokens import AccessToken
+
+from helpdesk.accounts.authentication import TokenAuthentication
+from notifications.sockets.origins import Scope, check_origin, header
+from notifications.sockets.people import Person
+from notifications.sockets.refusal import Refusal, invalid
+
+# Several times what our tokens have.
+MAX_TOKEN_CHARACTERS = 4096
+
+
+@dataclass(frozen=True)
+class SignIn:
+    person: Person
+    expires_at: float | None  # Unix time; None: a session, which ends otherwise
+
+
+def check_page(scope: Scope) -> None:
+    """Raises Refusal for the page of a stranger, whatever it brings."""
+    if not check_origin(scope):
+        raise Refusal("origin_not_allowed", "Pages of this origin may not connect here (see ALLOWED_ORIGINS).")
+
+
+def offered_token(scope: Scope) -> str | None:
+    """The token of the `Authorization: Bearer` header."""
+    kind, _, token = header(scope, "authorization").partition(" ")
+    return token.strip() if kind == "Bearer" else None
+
+
+async def by_token(token: Any) -> SignIn:
+    """Raises Refusal. The same rules as in the API: signature, end, active account, unchanged password."""
+    if not isinstance(token, str):
+        raise invalid("`token` must be an access token.")
+    return await database_sync_to_async(_by_token)(token)
+
+
+async def by_session(scope: Scope) -> SignIn | None:
+    """Who is signed in by the session cookie, if anybody is. The page must have been checked."""
+    key = parse_cookie(header(scope, "cookie")).get(settings.SESSION_COOKIE_NAME)
+    return await database_sync_to_async(_by_session)(key) if key else None
+
+
+def nobody() -> Refusal:
+    return Refusal("unauthenticated", "Please sign in: send an access token, or use a signed-in browser's session.")
+
+
+def _by_token(token: str) -> SignIn:
+    if len(token) > MAX_TOKEN_CHARACTERS:
+        raise Refusal("token_invalid", "The access token is not valid.")
+    try:
+        claims = AccessToken(token)  # type: ignore[arg-type]  # the library takes its own tokens and encoded ones
+        user = TokenAuthentication().get_user(claims)
+    except ExpiredTokenError:
+        raise Refusal("token_expired", "The access token has expired.") from None
+    except AuthenticationFailed as error:
+        detail = error.detail  # says which: no such account, deactivated, or another password since
+        raise Refusal("token_invalid", str(detail["detail"] if isinstance(detail, dict) else detail)) from None
+    except (TokenError, ValueError):
+        raise Refusal("token_invalid", "The access token is not valid.") from None
+    return SignIn(Person.of(user), float(claims["exp"]))
+
+
+def _by_session(key: str) -> SignIn | None:
+    request = HttpRequest()
+    request.session = import_module(settings.SESSION_ENGINE).SessionStore(key)
+    user = auth.get_user(request)
+    return SignIn(Person.of(user), None) if user.is_authenticated else None

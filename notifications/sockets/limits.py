@@ -1,0 +1,59 @@
+"""What one person, one connection and one frame may cost. Whoever meets a limit is told so."""
+
+import time
+
+from notifications.sockets.refusal import Refusal
+
+# Largest frame taken from a client. The largest operation is `auth` with a token of a few kilobytes.
+FRAME_BYTES = 64 * 1024
+# How long a plain connection may stay anonymous, seconds.
+SIGN_IN_SECONDS = 10.0
+
+# Operations: a page joins its handful of rooms at once and then types and looks; a person is never this quick.
+OPERATIONS_PER_SECOND = 20.0
+OPERATIONS_AT_ONCE = 50
+# Open ticket pages, each with a room of its own, that one connection can follow.
+ROOMS_PER_CONNECTION = 200
+# Tabs and devices of one person, counted in each process.
+CONNECTIONS_PER_PERSON = 50
+
+# What waits for a slow client. Beyond either bound it is closed, and comes back with its cursor.
+OUTBOX_FRAMES = 1_000
+OUTBOX_CHARACTERS = 4 * 1024 * 1024
+# Frames handed to Engine.IO, whose own queue has no bound, before the outbox is asked to wait.
+ENGINE_FRAMES = 64
+
+# A replay: more than this many events missed cost less to fetch anew; they are read page by page.
+REPLAY_EVENTS = 1_000
+REPLAY_PAGE = 100
+# How long a client may take to read a page of a replay, seconds.
+REPLAY_PATIENCE = 30.0
+
+# The layer forgets a group's member after a day (`group_expiry`); seconds between our signs of life.
+GROUP_RENEWAL = 3_600.0
+
+
+class OperationBudget:
+    """A token bucket: `OPERATIONS_AT_ONCE` operations at once, `OPERATIONS_PER_SECOND` in the long run."""
+
+    def __init__(self) -> None:
+        self._left = float(OPERATIONS_AT_ONCE)
+        self._counted_at = time.monotonic()
+
+    def spend(self) -> None:
+        """Take one operation's share; raises Refusal when there is none left."""
+        now = time.monotonic()
+        self._left = min(OPERATIONS_AT_ONCE, self._left + (now - self._counted_at) * OPERATIONS_PER_SECOND)
+        self._counted_at = now
+        # Refused ones count too: who never pauses is never served again, and in the end is closed.
+        self._left -= 1
+        if self._left < 0:
+            raise Refusal(
+                "too_many_messages",
+                f"Too many messages: {OPERATIONS_PER_SECOND:.0f} a second are allowed. Please wait.",
+            )
+
+    @property
+    def is_abused(self) -> bool:
+        """Whether the client went on for as many operations again after the first refusal."""
+        return self._left < -OPERATIONS_AT_ONCE

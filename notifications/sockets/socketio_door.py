@@ -1,0 +1,209 @@
+"""The Socket.IO door: stock `socket.io-client` 4 on the default path and namespace.
+
+python-socketio keeps the protocol: handshake, polling, upgrade, acknowledgements. The hub decides who gets what and
+writes the packets of events itself, so that each is encoded once and not once per client.
+
+Sign-in: `auth: {token, after?}`, an `Authorization: Bearer` header, or the session cookie of a signed-in browser. A
+refusal is the client's `connect_error`, with `data: {code}`. Later, a connection that should come back loses its
+transport: the client then reconnects by itself (it does not after a server's `disconnect()`) and hears why if it may
+not come in any more.
+"""
+
+import asyncio
+import contextlib
+import logging
+import re
+from typing import Any
+
+import socketio
+from engineio.exceptions import EngineIOError
+from socketio import packet
+from socketio.exceptions import ConnectionRefusedError as SocketIOConnectionRefused
+
+from notifications.sockets import authentication, limits, operations, origins
+from notifications.sockets.connection import Connection
+from notifications.sockets.hub import hub
+from notifications.sockets.refusal import CloseCode, Refusal, invalid
+from notifications.sockets.wire import socketio_form
+
+logger = logging.getLogger(__name__)
+
+PATH = "socket.io"
+NAMESPACE = "/"
+
+_CLOSING_SECONDS = 5.0
+# Seconds between looks whether Engine.IO's queue, which tells nobody that it shrinks, has room again.
+_QUEUE_LOOK = 0.05
+
+# What a client may send in a WebSocket frame: a message that holds a Socket.IO packet, or a short control packet
+# (close, ping, pong, upgrade, noop). Engine.IO raises on anything else.
+_ENGINE_PACKET = re.compile(r"4[0-6]|[12356](?!.{16})", re.DOTALL)
+
+# No operation has these names. Clients must not name the handlers that the library calls by event name.
+_RESERVED = frozenset({"connect", "disconnect"})
+_UNREADABLE = ""
+
+
+class IncomingPacket(packet.Packet):
+    """A Socket.IO packet; what a client sent malformed becomes an event that is refused, instead of an exception."""
+
+    def __init__(self, *args: Any, encoded_packet: Any = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if encoded_packet is not None:
+            self._take(encoded_packet)
+
+    def _take(self, encoded_packet: Any) -> None:
+        try:
+            self.attachment_count = self.decode(encoded_packet) or 0
+        except (ValueError, TypeError, LookupError, RecursionError, AttributeError):
+            self._refuse(keep_id=False)
+            return
+        if self.packet_type == packet.BINARY_EVENT:
+            self._refuse(keep_id=True)  # no operation takes bytes
+        elif self.packet_type == packet.EVENT:
+            if not (isinstance(self.data, list) and self.data and isinstance(self.data[0], str)):
+                self._refuse(keep_id=True)
+            elif self.data[0] in _RESERVED:
+                self.data[0] = _UNREADABLE
+        elif self.packet_type not in (packet.CONNECT, packet.DISCONNECT, packet.ACK):
+            self._refuse(keep_id=False)
+
+    def _refuse(self, keep_id: bool) -> None:
+        self.packet_type, self.data, self.attachment_count = packet.EVENT, [_UNREADABLE], 0
+        if not keep_id:
+            self.namespace = self.id = None
+
+
+class _OneLine(logging.Filter):
+    """The library logs a traceback for each malformed request; ours are logged where they happen."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info:
+            record.msg, record.args = f"{record.getMessage()} ({record.exc_info[1]!r})", ()
+            record.exc_info = None
+        return True
+
+
+_library_logger = logging.getLogger(f"{__name__}.library")
+_library_logger.setLevel(logging.ERROR)  # below that it writes down packets, and with them tokens
+_library_logger.addFilter(_OneLine())
+
+
+def _is_allowed(origin: str | None, environ: dict[str, Any]) -> bool:
+    return origin is not None and origins.is_allowed(origin, environ["asgi.scope"])
+
+
+server = socketio.AsyncServer(
+    async_mode="asgi",
+    serializer=IncomingPacket,
+    async_handlers=False,  # one operation of a client at a time, in its order
+    cors_allowed_origins=_is_allowed,
+    max_http_buffer_size=limits.FRAME_BYTES,
+    logger=_library_logger,
+    engineio_logger=_library_logger,
+)
+
+
+class SocketIODoor:
+    """One Engine.IO session."""
+
+    def __init__(self, engine_sid: str) -> None:
+        self._sid = engine_sid
+
+    async def send(self, frame: str) -> None:
+        session = server.eio.sockets.get(self._sid)
+        if session is None or session.closed:
+            raise ConnectionResetError("The Engine.IO session has ended.")
+        await server.eio.send(self._sid, frame)
+        while session.queue.qsize() >= limits.ENGINE_FRAMES and not session.closed:
+            await asyncio.sleep(_QUEUE_LOOK)
+
+    async def end(self, code: CloseCode, code_name: str, reason: str) -> None:
+        """Close the transport, whichever it is. The protocol has no place for the reason; coming back tells it."""
+        session = server.eio.sockets.get(self._sid)
+        if session is None:
+            return
+        with contextlib.suppress(TimeoutError, EngineIOError):
+            async with asyncio.timeout(_CLOSING_SECONDS):
+                await server.eio.disconnect(self._sid)  # ends a polling request; returns when that was read
+        # Engine.IO leaves a WebSocket open after that. The end of its queue makes it close it.
+        session.queue.put_nowait(None)
+
+
+class _DefaultNamespace(socketio.AsyncNamespace):
+    def __init__(self) -> None:
+        super().__init__(NAMESPACE)
+        self._connections: dict[str, Connection] = {}
+
+    async def trigger_event(self, event: str, *args: Any) -> Any:
+        if event == "connect":
+            return await self._connect(*args)
+        if event == "disconnect":
+            return self._disconnect(*args)
+        return await self._operate(event, *args)
+
+    async def _connect(self, sid: str, environ: dict[str, Any], auth: Any = None) -> None:
+        try:
+            await self._enter(sid, environ["asgi.scope"], {} if auth is None else auth)
+        except Refusal as refusal:
+            raise SocketIOConnectionRefused(refusal.message, {"code": refusal.code}) from None
+        except Exception:
+            logger.exception("A Socket.IO connection failed.")
+            raise SocketIOConnectionRefused("Something went wrong here.", {"code": "unavailable"}) from None
+
+    async def _enter(self, sid: str, scope: origins.Scope, auth: Any) -> None:
+        if not isinstance(auth, dict):
+            raise invalid("`auth` must be an object, such as {token: …}.")
+        after = operations.cursor_of(auth)
+        authentication.check_page(scope)
+        token = auth.get("token")
+        if token is None:
+            token = authentication.offered_token(scope)
+        sign_in = await (authentication.by_session(scope) if token is None else authentication.by_token(token))
+        if sign_in is None:
+            raise authentication.nobody()
+        door = SocketIODoor(self.server.manager.eio_sid_from_sid(sid, NAMESPACE))
+        connection = Connection(door, socketio_form, sign_in.person, sign_in.expires_at)
+        await hub.enter(connection, after)
+        self._connections[sid] = connection
+        # The writer's first step comes after the library has queued the answer to this handler: it waits for nothing.
+        connection.start()
+
+    def _disconnect(self, sid: str, *reason: str) -> None:
+        connection = self._connections.pop(sid, None)
+        if connection is not None:
+            connection.gone()
+
+    async def _operate(self, event: str, sid: str, *arguments: Any) -> operations.Answer:
+        connection = self._connections.get(sid)
+        if connection is None:
+            return authentication.nobody().answer()
+        if len(arguments) > 1:
+            arguments = (None,)  # which is no object, and refused as such
+        return await operations.perform(connection, event, arguments[0] if arguments else {})
+
+
+server.register_namespace(_DefaultNamespace())
+_application = socketio.ASGIApp(server, socketio_path=PATH)
+
+
+async def application(scope: origins.Scope, receive: Any, send: Any) -> None:
+    """The ASGI application behind `/socket.io/`."""
+    if scope["type"] == "websocket":
+        receive = _well_formed(receive, send)
+    await _application(scope, receive, send)
+
+
+def _well_formed(receive: Any, send: Any) -> Any:
+    """The same stream of messages, ended where a client sends what is not Engine.IO."""
+
+    async def checked() -> dict[str, Any]:
+        message = await receive()
+        text = message.get("text")
+        if message["type"] == "websocket.receive" and text is not None and not _ENGINE_PACKET.match(text):
+            reason = "This is not a packet of Engine.IO 4."
+            await send({"type": "websocket.close", "code": int(CloseCode.MALFORMED), "reason": reason})
+            return {"type": "websocket.disconnect", "code": int(CloseCode.MALFORMED)}
+        return message
+
+    return checked

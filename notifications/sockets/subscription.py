@@ -1,0 +1,80 @@
+"""This process's one channel of the channel layer, and the groups it is in.
+
+One channel, because an event sent to a group of a thousand channels goes through the layer a thousand times, and
+because `channels_redis.core` lets a second channel of a process starve.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from channels.layers import get_channel_layer
+
+from notifications.sockets import limits
+
+logger = logging.getLogger(__name__)
+
+
+class Subscription:
+    def __init__(self, handle: Callable[[dict[str, Any]], Awaitable[None]], lost: Callable[[], None]) -> None:
+        """`handle` gets each message, one after the other; `lost` is called when one may have been missed."""
+        self.layer = get_channel_layer()
+        self._handle = handle
+        self._lost = lost
+        self._channel: str | None = None
+        self._members: Counter[str] = Counter()
+        self._joined: set[str] = set()
+        self._tasks: list[asyncio.Task] = []
+        # One change at a time: a second member must not go on while the group is still being joined for the first.
+        self._changing = asyncio.Lock()
+
+    async def change(self, leave: frozenset[str], enter: frozenset[str]) -> None:
+        """Count one member more in the groups of `enter`, one less in those of `leave`.
+
+        Whoever returns is in the groups. Raises what the layer raises.
+        """
+        async with self._changing:
+            if self._channel is None:
+                self._channel = await self.layer.new_channel()
+                self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._renew())]
+            self._members.update(enter)
+            self._members.subtract(leave)
+            for group in enter - self._joined:
+                await self.layer.group_add(group, self._channel)
+                self._joined.add(group)
+            for group in leave:
+                if self._members[group] == 0:
+                    del self._members[group]
+                    self._joined.discard(group)
+                    await self.layer.group_discard(group, self._channel)
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        for group in self._joined:
+            await self.layer.group_discard(group, self._channel)
+
+    async def _read(self) -> None:
+        while True:
+            try:
+                await self._handle(await self.layer.receive(self._channel))
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                logger.exception("A message of the channel layer was lost.")
+                self._lost()
+                await asyncio.sleep(0.1)  # a layer that is down fails at once, again and again
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(limits.GROUP_RENEWAL)
+            for group in list(self._joined):
+                try:
+                    await self.layer.group_add(group, self._channel)
+                except Exception as error:  # the next round tries again, long before the layer forgets us
+                    logger.warning("The channel layer did not renew a group (%r).", error)

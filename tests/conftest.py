@@ -1,0 +1,110 @@
+"""What most tests need: people of each role, a ticket, API clients, and settings that keep the suite quick."""
+
+from collections.abc import Callable
+
+import pytest
+from django.core.cache import cache
+from rest_framework.test import APIClient
+from rest_framework.throttling import SimpleRateThrottle
+from rest_framework_simplejwt.tokens import AccessToken
+
+from comments.models import Comment
+from helpdesk.accounts.models import Role, User
+from knowledge.models import Article, ArticleStatus
+from tickets.models import Ticket
+
+PASSWORD = "correct-horse-7-battery"
+
+
+@pytest.fixture(autouse=True)
+def _quick_settings(settings, tmp_path, monkeypatch):
+    """A cheap password hash, files in a folder that goes away, and no throttles (their tests set their own)."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    settings.MEDIA_ROOT = tmp_path / "attachments"
+    monkeypatch.setattr(SimpleRateThrottle, "THROTTLE_RATES", dict.fromkeys(SimpleRateThrottle.THROTTLE_RATES))
+    cache.clear()
+
+
+@pytest.fixture
+def password() -> str:
+    """The password of everyone `make_user` makes."""
+    return PASSWORD
+
+
+@pytest.fixture
+def make_user(db) -> Callable[..., User]:
+    """Make a person: `make_user("bob", role="agent")`."""
+
+    def make(username: str, role: str = Role.CUSTOMER, **fields) -> User:
+        fields = {"name": username.title(), "email": f"{username}@example.com", "password": PASSWORD, **fields}
+        return User.objects.create_user(username, role=role, **fields)
+
+    return make
+
+
+@pytest.fixture
+def admin(make_user) -> User:
+    return make_user("admin", Role.ADMIN)
+
+
+@pytest.fixture
+def agent(make_user) -> User:
+    return make_user("agent", Role.AGENT)
+
+
+@pytest.fixture
+def other_agent(make_user) -> User:
+    return make_user("other_agent", Role.AGENT)
+
+
+@pytest.fixture
+def customer(make_user) -> User:
+    return make_user("customer")
+
+
+@pytest.fixture
+def other_customer(make_user) -> User:
+    return make_user("other_customer")
+
+
+@pytest.fixture
+def ticket(customer) -> Ticket:
+    """A new ticket of `customer`, assigned to nobody."""
+    return Ticket.objects.create(title="Printer on fire", description="It burns.", requester=customer)
+
+
+@pytest.fixture
+def comment(ticket, customer) -> Comment:
+    """What the requester wrote on `ticket`."""
+    return Comment(ticket=ticket, author=customer, content="Please hurry.").post()
+
+
+@pytest.fixture
+def note(ticket, agent) -> Comment:
+    """An internal note on `ticket`."""
+    return Comment(ticket=ticket, author=agent, content="A known arsonist.", is_internal=True).post()
+
+
+@pytest.fixture
+def article(agent) -> Article:
+    return Article.objects.create(
+        title="How to print", body="Press *print*.", author=agent, status=ArticleStatus.PUBLISHED
+    )
+
+
+@pytest.fixture
+def draft(agent) -> Article:
+    return Article.objects.create(title="How to fax", body="Do not.", author=agent)
+
+
+@pytest.fixture
+def api() -> Callable[..., APIClient]:
+    """API clients: `api(agent)` sends that person's access token, `api()` nothing."""
+
+    def client(user: User | None = None, **options) -> APIClient:
+        client = APIClient(**options)
+        if user is not None:
+            client.credentials(HTTP_AUTHORIZATION=f"Bearer {AccessToken.for_user(user)}")
+        return client
+
+    return client

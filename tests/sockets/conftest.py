@@ -1,0 +1,123 @@
+"""Both doors as they are mounted, the hub of this test's event loop, and the publisher's step."""
+
+import asyncio
+import importlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+import uvicorn
+from channels.db import database_sync_to_async
+
+from helpdesk.accounts.models import User
+from knowledge.models import Article, ArticleStatus
+from notifications import publisher
+from notifications.models import EventStream
+from notifications.sockets.hub import hub
+
+from .clients import Client, PlainClient, SocketIOClient, token_of
+
+
+@pytest.fixture(autouse=True)
+def _stream(transactional_db) -> None:
+    """The row that the migration makes, and that the flush after each test takes away."""
+    EventStream.objects.get_or_create(pk=1)
+
+
+@pytest.fixture(scope="session")
+def application() -> Any:
+    """`helpdesk.asgi` without its thread: in these tests the publisher's step is taken by hand."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(publisher, "start", lambda: None)
+        return importlib.import_module("helpdesk.asgi").application
+
+
+@pytest.fixture(autouse=True)
+async def _hub() -> AsyncIterator[None]:
+    yield
+    await hub.stop()
+
+
+@pytest.fixture
+async def server(application, _hub) -> AsyncIterator[str]:
+    """The URL of a real server in this event loop."""
+    config = uvicorn.Config(application, port=0, ws="websockets-sansio", lifespan="off", log_level="critical")
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    await hub.stop()
+    server.should_exit = True
+    await serving
+
+
+@pytest.fixture
+async def plain(application) -> AsyncIterator[Callable[..., PlainClient]]:
+    """Plain clients: `await plain(token).open()`."""
+    made: list[PlainClient] = []
+
+    def make(token: str | None = None, **options: Any) -> PlainClient:
+        made.append(PlainClient(application, token, **options))
+        return made[-1]
+
+    yield make
+    for client in made:
+        await client.close()
+
+
+@pytest.fixture
+async def stock(server) -> AsyncIterator[Callable[..., SocketIOClient]]:
+    """Socket.IO clients: `await stock({"token": …}).open()`."""
+    made: list[SocketIOClient] = []
+
+    def make(auth: Any = None, **options: Any) -> SocketIOClient:
+        made.append(SocketIOClient(server, auth, **options))
+        return made[-1]
+
+    yield make
+    for client in made:
+        await client.close()
+
+
+@pytest.fixture(params=["plain", "socketio"])
+def connect(request) -> Callable[..., Awaitable[Client]]:
+    """Open a connection for a person, at either door: `await connect(user, "tickets", after=7)`."""
+    make = request.getfixturevalue("plain" if request.param == "plain" else "stock")
+
+    async def open_(user: User, *rooms: str, after: int | None = None) -> Client:
+        token = await database_sync_to_async(token_of)(user)
+        if request.param == "plain":
+            client = await make(token, path="/ws/" if after is None else f"/ws/?after={after}").open()
+        else:
+            client = await make({"token": token} if after is None else {"token": token, "after": after}).open()
+        for room in rooms:
+            answer = await client.ask("join", room=room)
+            assert answer["ok"] is True, answer
+        return client
+
+    return open_
+
+
+async def do(work: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """Run something that touches the database, and publish what it changed."""
+
+    def work_and_publish() -> Any:
+        result = work(*arguments, **named)
+        publisher.publish_once()
+        return result
+
+    return await database_sync_to_async(work_and_publish)()
+
+
+async def told(client: Client) -> list[tuple[str, dict[str, Any]]]:
+    """All that this client was told of everything up to now: read up to a marker that everybody gets."""
+    marker = await do(Article.objects.create, title="Marker", body="-", status=ArticleStatus.PUBLISHED)
+    while True:
+        name, payload = await client._next()
+        client.arrived.append((name, payload))
+        if name == "notification" and payload["related_id"] == str(marker.pk):
+            break
+    return [
+        (name, payload) for name, payload in client.arrived if "Marker" not in str(payload.get("data"))
+    ]
