@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 
 from celery import current_app
 
@@ -26,8 +27,20 @@ def ring_expansion() -> None:
     _ring("notifications.tasks.expand_audiences")
 
 
+# A broker that did not answer is left alone for so long, seconds: requests must not queue up before it.
+PAUSE_AFTER_FAILURE = 5.0
+# A bell that was not heard for so long, seconds, need not ring any more: the sweep has been there.
+EXPIRES = 30.0
+
+_silent_until = 0.0
+
+
 def _ring(task: str) -> None:
+    global _silent_until
+    if time.monotonic() < _silent_until:
+        return
     try:
-        current_app.send_task(task, retry=False, ignore_result=True)
+        current_app.send_task(task, retry=False, ignore_result=True, expires=EXPIRES)
     except Exception as error:  # any broker's any failure: the sweep finds the work
+        _silent_until = time.monotonic() + PAUSE_AFTER_FAILURE
         logger.warning("The broker did not take a bell (%s); the next sweep will do.", type(error).__name__)

@@ -10,10 +10,17 @@ from rest_framework_simplejwt.tokens import AccessToken
 
 from comments.models import Comment
 from helpdesk.accounts.models import Role, User
+from helpdesk.celery import app as celery_app
 from knowledge.models import Article, ArticleStatus
 from tickets.models import Ticket
 
 PASSWORD = "correct-horse-7-battery"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _bells_ring_in_memory():
+    """No bell of a test wakes the worker of a system that runs on this machine."""
+    celery_app.conf.update(broker_url="memory://", broker_transport_options={})
 
 
 @pytest.fixture(autouse=True)
@@ -108,3 +115,27 @@ def api() -> Callable[..., APIClient]:
         return client
 
     return client
+
+
+@pytest.fixture
+def refusal() -> Callable[..., dict]:
+    """Check that a response is an error in the one shape, `refusal(response, 400, "validation_error", "title")`."""
+
+    def check(response, status: int, code: str | None = None, *fields: str) -> dict:
+        body = response.json()
+        assert response.status_code == status, body
+        assert response["Content-Type"] == "application/json"
+        assert set(body) == {"error"}
+        error = body["error"]
+        assert set(error) == {"code", "message", "fields"}
+        assert isinstance(error["message"], str)
+        assert error["message"].strip()
+        assert code in (None, error["code"])
+        assert set(error["fields"]) >= set(fields)
+        for messages in error["fields"].values():
+            assert messages
+            assert all(isinstance(message, str) for message in messages)
+        assert "Traceback" not in response.content.decode()
+        return error
+
+    return check

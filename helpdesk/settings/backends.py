@@ -70,7 +70,8 @@ def broker(broker_url: str, redis_url: str, data_dir: Path) -> tuple[str, dict[s
     if url:
         if urlsplit(url).scheme not in {"redis", "rediss", "amqp", "amqps"}:
             raise ImproperlyConfigured("CELERY_BROKER_URL must be redis://… or amqp://…")
-        return url, {}
+        # Whoever rings a bell is a request: better no bell than a request that waits for a broker.
+        return url, {"socket_connect_timeout": 1} if url.startswith("redis") else {"connect_timeout": 1}
     folder = data_dir / "broker"
     for name in ("messages", "control"):
         (folder / name).mkdir(parents=True, exist_ok=True)

@@ -84,19 +84,20 @@ class Engine:
                             self._send(session, item)
                         else:
                             pool.submit(self._send, session, item)
-                    recorded += self._collect()
+                    collected = self._collect()
+                    recorded += collected
                 except DatabaseError as error:
                     # What was sent and not recorded stays in `_unwritten`; what was claimed comes back with its lease.
                     logger.warning("The delivery engine lost its database (%s); it tries again.", type(error).__name__)
                     close_old_connections()
-                    claimed, idle_since = [], time.monotonic()
+                    claimed, collected, idle_since = [], 0, time.monotonic()
                     self._stopping.wait(1)
-                busy = bool(claimed or self._unwritten or self._in_flight.total())
-                if busy:
+                # A result makes room: there may have been more to claim than there was room for.
+                if claimed or collected or self._unwritten or self._in_flight.total():
                     idle_since = time.monotonic()
                 elif self._stopping.is_set() or time.monotonic() - idle_since >= self.linger:
                     break
-                if not claimed:
+                if not claimed and not collected:
                     self._wait()
         session.close()
         return recorded

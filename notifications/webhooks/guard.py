@@ -277,8 +277,8 @@ class _TlsConnection(_Connection, HTTPSConnection):
     def connect(self) -> None:
         """Connect and shake hands with the shared context as it is.
 
-        Instead of urllib3's, which sets options on the context before each handshake: with a context that threads
-        share, that is a use after free (https://github.com/python/cpython/issues/141012).
+        Instead of urllib3's, which changes the context before each handshake: it would load the authorities again, and
+        with a context that threads share it is a use after free (https://github.com/python/cpython/issues/141012).
         """
         call = _current_call.get()
         self.sock = self._new_conn()
@@ -322,7 +322,7 @@ class _TlsPool(HTTPSConnectionPool):
 def tls_context(ca_bundle: str | None = None) -> ssl.SSLContext:
     """The TLS context all connections share: TLS 1.2 or later, certificate and name required.
 
-    Made once, because loading the authorities takes some 18 ms, which requests spends on every new connection.
+    Made once, because loading the authorities takes some 18 ms, which requests as it comes spends on every connection.
     Trusts those of certifi, or those in the PEM file `ca_bundle`.
     """
     context = ssl.create_default_context(cafile=ca_bundle or certs.where())
@@ -344,9 +344,6 @@ class GuardedAdapter(HTTPAdapter):
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
         super().init_poolmanager(connections, maxsize, block, ssl_context=self._context, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
-
-    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """Nothing to set: requests would have each connection load the authorities again, into the shared context."""
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> NoReturn:
         """A proxy would resolve and connect in our place, unguarded."""

@@ -170,7 +170,7 @@ def test_two_engines_never_send_one_delivery_twice(comment, customer):
     with Receiver(answering(OK)) as receiver:
         endpoints.create(customer, receiver.url())
         comment(40)
-        engines = [running(Engine(4, 4, linger=0)) for _ in range(2)]
+        engines = [running(Engine(4, 4, linger=1)) for _ in range(2)]
         for thread in engines:
             thread.join(30)
     ids = [parts(request)[0]["webhook-id"] for request in receiver.requests]

@@ -211,6 +211,9 @@ def hanging_resolver() -> Iterator[guard.Resolver]:
 
     yield hang
     over.set()
+    for thread in threading.enumerate():
+        if thread.name == "webhook-lookup":
+            thread.join(10)
 
 
 def test_a_lookup_that_hangs_is_given_up(hanging_resolver):
@@ -223,18 +226,16 @@ def test_a_lookup_that_hangs_is_given_up(hanging_resolver):
 def test_lookups_are_bounded_and_a_slot_comes_back_when_one_ends(monkeypatch):
     monkeypatch.setattr(guard, "_lookups", threading.BoundedSemaphore(1))
     policy = Policy(resolve_timeout=0.05, allowed_networks=LOOPBACK)
-    over, ended = threading.Event(), threading.Event()
+    over = threading.Event()
 
     def hang(host: str, port: int) -> list[str]:
         over.wait()
-        ended.set()
         return ["127.0.0.1"]
 
     with Receiver(answering(OK)) as receiver:
         assert call(receiver.url("hanging.test"), policy, hang).error == "dns_timeout"
         assert call(receiver.url("next.test"), policy, resolving("127.0.0.1")).error == "dns_timeout"
         over.set()
-        assert ended.wait(10)
         patient = Policy(resolve_timeout=5, allowed_networks=LOOPBACK)
         assert call(receiver.url("next.test"), patient, resolving("127.0.0.1")).status == 200
 
@@ -428,6 +429,21 @@ def test_a_handshake_that_hangs_ends_at_the_deadline(bundle):
         exchange = call(f"https://127.0.0.1:{receiver.port}/", policy)
     assert (exchange.error, exchange.timed_out) == ("tls_timeout", True)
     assert exchange.diagnosis == "did not finish the TLS handshake within 0.2 s"
+
+
+def test_the_handshake_has_the_time_of_the_call_and_not_of_the_connection(authority, bundle, monkeypatch):
+    limits = []
+    genuine = guard._TlsSocket.do_handshake
+
+    def handshake(self: ssl.SSLSocket) -> None:
+        limits.append(self.gettimeout())
+        genuine(self)
+
+    monkeypatch.setattr(guard._TlsSocket, "do_handshake", handshake)
+    policy = Policy(deadline=60, connect_timeout=5, allowed_networks=LOOPBACK, ca_bundle=bundle)
+    with Receiver(answering(OK), tls=presenting(authority.issue_cert("127.0.0.1"))) as receiver:
+        assert call(receiver.url("127.0.0.1"), policy).status == 200
+    assert 5 < limits[0] <= 60
 
 
 def test_a_body_dripping_through_tls_ends_at_the_deadline(authority, bundle):

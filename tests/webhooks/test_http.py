@@ -293,6 +293,18 @@ def test_a_receiver_that_does_not_read_ends_at_the_deadline_too():
     assert (exchange.error, exchange.timed_out) == ("timeout", True)
 
 
+def test_a_kept_connection_is_under_the_deadline_of_the_call_that_uses_it():
+    def answers_once(line: Line) -> None:
+        line.read()
+        line.send(OK)
+        line.hang()
+
+    with Receiver(answers_once) as receiver, open_session(SHORT) as session:
+        first, second = (post(session, receiver.url(), body, {}, SHORT) for body in (b"{}", b"x" * 20_000_000))
+    assert (first.status, second.status, second.error) == (200, None, "timeout")
+    assert receiver.connections == 1
+
+
 def test_an_early_answer_to_a_body_that_is_not_read_counts():
     def refuse(line: Line) -> None:
         line.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
