@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
@@ -11,11 +10,11 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
 from comments.models import Comment, TicketClosed
-from helpdesk.changes.admin import VisibleAdmin, badge
+from helpdesk.changes.admin import ChangesForm, VisibleAdmin, badge
 from tickets.models import Status
 
 
-class CommentForm(forms.ModelForm):
+class CommentForm(ChangesForm):
     class Meta:
         model = Comment
         fields = ("ticket", "parent", "content", "is_internal")
@@ -35,17 +34,18 @@ class CommentAdmin(VisibleAdmin):
     list_select_related = ("ticket", "author")
     search_fields = ("content", "ticket__title", "author__username", "author__name")
     search_help_text = "Words of the comment, the ticket's title, the author, or #number of the ticket"
+    ordering = ("-created_at", "-id")
     autocomplete_fields = ("ticket",)
     raw_id_fields = ("parent",)
 
     def get_fields(self, request: HttpRequest, obj: Comment | None = None) -> Any:
         if obj is None:
             return ("ticket", "parent", "content", "is_internal")
-        return ("ticket", "parent", "author", "content", "is_internal", "created_at", "updated_at")
+        return ("ticket", "parent", "written_by", "content", "is_internal", "created_at", "updated_at")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Comment | None = None) -> Any:
         # Where it was said, and by whom, does not change.
-        return ("ticket", "parent", "author", "created_at", "updated_at") if obj else ()
+        return ("ticket", "parent", "written_by", "created_at", "updated_at") if obj else ()
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Comment], search_term: str
@@ -68,6 +68,10 @@ class CommentAdmin(VisibleAdmin):
         else:
             obj.author = request.user
             obj.post()
+
+    @admin.display(description="author")
+    def written_by(self, comment: Comment) -> str:
+        return str(comment.author or "the system")
 
     @admin.display(description="comment", ordering="content")
     def excerpt(self, comment: Comment) -> str:

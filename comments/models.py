@@ -3,6 +3,7 @@ from typing import Self
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.utils.text import Truncator
 
 from comments import signals
 from helpdesk.accounts.models import User
@@ -67,7 +68,7 @@ class Comment(SoftDeleteModel):
         ]
 
     def __str__(self) -> str:
-        return f"Comment on {self.ticket_id}"
+        return Truncator(self.content).chars(60)
 
     def clean(self) -> None:
         super().clean()

@@ -15,10 +15,10 @@ class ArticleAdmin(VisibleAdmin):
     list_select_related = ("author",)
     search_fields = ("title", "body")
     search_help_text = "Words of the title or the text"
-    readonly_fields = ("author", "published_at", "created_at", "updated_at")
+    readonly_fields = ("written_by", "published_at", "created_at", "updated_at")
     fieldsets = (
         (None, {"fields": ("title", "body", "status")}),
-        ("Author and dates", {"fields": ("author", "published_at", "created_at", "updated_at")}),
+        ("Author and dates", {"fields": ("written_by", "published_at", "created_at", "updated_at")}),
     )
 
     def get_fieldsets(self, request: HttpRequest, obj: Article | None = None) -> Any:
@@ -28,6 +28,10 @@ class ArticleAdmin(VisibleAdmin):
         if not change:
             obj.author = request.user
         super().save_model(request, obj, form, change)
+
+    @admin.display(description="author")
+    def written_by(self, article: Article) -> str:
+        return str(article.author or "the system")
 
     @admin.display(description="status", ordering="status")
     def status_badge(self, article: Article) -> SafeString:

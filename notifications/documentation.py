@@ -14,8 +14,8 @@ _INTRODUCTION = """\
 Every change is written down once, as an event, in the transaction of the change. From it come notifications for the
 people concerned (each with a webhook delivery for every endpoint that wants its type) and events on the sockets.
 
-Nobody is notified of what they did themselves, `webhook_test` apart. Nobody is told of what they may not see: rights are
-checked when the change happens and again when it is told. A change that changes nothing is no event."""
+Nobody is notified of what they did themselves, `webhook_test` apart. Nobody is told of what they may not see: rights
+are checked when the change happens and again when it is told. A change that changes nothing is no event."""
 
 _WEBHOOK_TEST = (
     f"`{catalogue.WEBHOOK_TEST}`",
@@ -39,19 +39,22 @@ def events_document() -> str:
             for row in catalogue.ROWS
         ],
     )
-    return "\n\n".join(
-        (
-            _INTRODUCTION,
-            "## Notification types",
-            "A person gets one notification of an event, of the first type below that is about them. "
-            "Words in `%(…)s` are filled in.",
-            types,
-            "## Signals",
-            "What the model layer sends, whatever made the change: the API, the admin, a shell or a command. "
-            "The shapes of the entities in `data` are those of the API (`/api/docs`).",
-            signals,
+    return (
+        "\n\n".join(
+            (
+                _INTRODUCTION,
+                "## Notification types",
+                "A person gets one notification of an event, of the first type below that is about them. "
+                "Words in `%(…)s` are filled in.",
+                types,
+                "## Signals",
+                "What the model layer sends, whatever made the change: the API, the admin, a shell or a command. "
+                "The shapes of the entities in `data` are those of the API (`/api/docs`).",
+                signals,
+            )
         )
-    ) + "\n"
+        + "\n"
+    )
 
 
 def _types() -> Iterable[tuple[str, ...]]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 from django.core.cache import cache
+from django.core.files.base import ContentFile
 from rest_framework.test import APIClient
 from rest_framework.throttling import SimpleRateThrottle
 from rest_framework_simplejwt.tokens import AccessToken
@@ -12,7 +13,8 @@ from comments.models import Comment
 from helpdesk.accounts.models import Role, User
 from helpdesk.celery import app as celery_app
 from knowledge.models import Article, ArticleStatus
-from tickets.models import Ticket
+from tickets.files import TEXT_TYPE
+from tickets.models import Attachment, Ticket
 
 PASSWORD = "correct-horse-7-battery"
 
@@ -139,3 +141,20 @@ def refusal() -> Callable[..., dict]:
         return error
 
     return check
+
+
+@pytest.fixture
+def make_attachment() -> Callable[..., Attachment]:
+    """Attach a small text file: `make_attachment(ticket, customer, is_internal=False)`."""
+
+    def make(
+        ticket: Ticket, user: User, content: bytes = b"Hello", filename: str = "hello.txt", **fields
+    ) -> Attachment:
+        attachment = Attachment(
+            ticket=ticket, uploaded_by=user, filename=filename, content_type=TEXT_TYPE, size=len(content), **fields
+        )
+        attachment.file.save(filename, ContentFile(content), save=False)
+        attachment.save()
+        return attachment
+
+    return make

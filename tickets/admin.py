@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
+from django.contrib.admin.widgets import AdminTextInputWidget
 from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -16,7 +17,7 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
 from helpdesk.accounts.models import STAFF_ROLES, User
-from helpdesk.changes.admin import ReadOnlyAdmin, VisibleAdmin, badge
+from helpdesk.changes.admin import ChangesForm, ReadOnlyAdmin, VisibleAdmin, badge
 from helpdesk.changes.unit import unit
 from tickets.files import clean_filename, sniffed_type
 from tickets.models import OPEN_STATUSES, Attachment, Status, Ticket, TicketTag
@@ -25,14 +26,10 @@ from tickets.search import matching
 logger = logging.getLogger(__name__)
 
 
-class TicketForm(forms.ModelForm):
-    """The ticket's fields and tags.
-
-    Only what was changed on the page is saved: a page that has been open for a while does not put back what others
-    have changed meanwhile (each field carries its first value along, hidden).
-    """
-
-    tags = forms.CharField(required=False, max_length=1200, help_text="Separated by commas.")
+class TicketForm(ChangesForm):
+    tags = forms.CharField(
+        required=False, max_length=1200, help_text="Separated by commas.", widget=AdminTextInputWidget
+    )
 
     class Meta:
         model = Ticket
@@ -42,8 +39,6 @@ class TicketForm(forms.ModelForm):
         super().__init__(*args, **kwargs)
         if not self.instance._state.adding:
             self.initial["tags"] = ", ".join(self.instance.tags)
-        for field in self.fields.values():
-            field.show_hidden_initial = not self.instance._state.adding
         # Whoever is on the ticket already stays possible, also when deactivated since.
         active = Q(is_active=True)
         for name, condition in (("requester", active), ("assignee", active & Q(role__in=STAFF_ROLES))):
@@ -56,13 +51,6 @@ class TicketForm(forms.ModelForm):
             return TicketTag.normalized(name for name in self.cleaned_data["tags"].split(",") if name.strip())
         except ValidationError as error:
             raise ValidationError(error.messages) from None
-
-    def clean(self) -> dict[str, Any] | None:
-        cleaned = super().clean()
-        if not self.instance._state.adding:
-            for name in set(self.cleaned_data) - set(self.changed_data):
-                self.cleaned_data[name] = getattr(self.instance, name)
-        return cleaned
 
 
 class AssignedFilter(admin.SimpleListFilter):
@@ -129,15 +117,17 @@ class TicketAdmin(VisibleAdmin):
     )
     list_display_links = ("number_link", "subject")
     list_filter = (OpenFilter, AssignedFilter, "status", "priority", TagFilter)
-    list_select_related = ("requester", "assignee")
     search_fields = ("title", "description")  # named for the search box; get_search_results() searches
     search_help_text = "Words of the title or the description, or a ticket number"
     autocomplete_fields = ("requester", "assignee")
     readonly_fields = ("created_at", "updated_at", "source", "external_id")
     fieldsets = (
         (None, {"fields": ("status", "priority", "assignee", "requester", "tags")}),
-        ("Title and description", {"fields": ("title", "description")}),
-        ("Dates and origin", {"fields": ("created_at", "updated_at", "source", "external_id")}),
+        ("Title and description", {"fields": ("title", "description"), "classes": ("collapse",)}),
+        (
+            "Dates and origin",
+            {"fields": ("created_at", "updated_at", "source", "external_id"), "classes": ("collapse",)},
+        ),
     )
     add_fieldsets = (
         (None, {"fields": ("title", "description", "requester")}),
@@ -146,7 +136,7 @@ class TicketAdmin(VisibleAdmin):
     actions = ("assign_to_me",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Ticket]:
-        return super().get_queryset(request).prefetch_related("ticket_tags")
+        return super().get_queryset(request).with_people()
 
     def get_fieldsets(self, request: HttpRequest, obj: Ticket | None = None) -> Any:
         return self.fieldsets if obj else self.add_fieldsets
@@ -192,7 +182,7 @@ class TicketAdmin(VisibleAdmin):
         messages.success(request, f"{count} {'ticket is' if count == 1 else 'tickets are'} now assigned to you.")
 
 
-class AttachmentForm(forms.ModelForm):
+class AttachmentForm(ChangesForm):
     """A new attachment: what the file is, is read from its first bytes and not believed from its name."""
 
     class Meta:
@@ -256,7 +246,7 @@ class AttachmentAdmin(VisibleAdmin):
     ordering = ("-id",)
     autocomplete_fields = ("ticket",)
     add_fields = ("ticket", "file", "filename", "is_internal")
-    change_fields = ("filename", "is_internal", "ticket", "kind", "size_text", "uploaded_by", "created_at", "download")
+    change_fields = ("filename", "is_internal", "ticket", "kind", "size_text", "uploader", "created_at", "download")
 
     def get_fields(self, request: HttpRequest, obj: Attachment | None = None) -> Any:
         return self.change_fields if obj else self.add_fields
@@ -278,6 +268,10 @@ class AttachmentAdmin(VisibleAdmin):
         except ValidationError as error:
             messages.error(request, " ".join(error.messages))
             return HttpResponseRedirect(request.get_full_path())
+
+    @admin.display(description="uploaded by")
+    def uploader(self, attachment: Attachment) -> str:
+        return str(attachment.uploaded_by or "the system")
 
     @admin.display(description="type", ordering="content_type")
     def kind(self, attachment: Attachment) -> str:

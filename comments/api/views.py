@@ -1,7 +1,7 @@
 from typing import Any
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import QuerySet, prefetch_related_objects
 from django.shortcuts import get_object_or_404
 from django_filters import rest_framework as filters
 from drf_spectacular.utils import extend_schema
@@ -11,21 +11,26 @@ from rest_framework.response import Response
 
 from comments.api.serializers import CommentPageSerializer, CommentSerializer
 from comments.models import Comment, TicketClosed
+from helpdesk.accounts.authentication import caller
 from helpdesk.accounts.models import User
 from helpdesk.api.entities import CUSTOMER, audience_of
 from helpdesk.api.errors import Conflict
+from helpdesk.api.filters import FlagFilter
 from helpdesk.api.views import EntityDetail, EntityList, EntityView
 from helpdesk.changes.unit import unit
 from tickets.api import includes
 from tickets.api.includes import Include
 from tickets.api.views import TicketPart
-from tickets.models import Ticket
+from tickets.models import Status, Ticket
+
+# See Comment.post().
+REOPENED_BY_REQUESTER = (Status.PENDING, Status.SOLVED)
 
 
 class CommentFilter(filters.FilterSet):
     ticket_id = filters.UUIDFilter()
     author_id = filters.UUIDFilter()
-    is_internal = filters.BooleanFilter(help_text="Agents and administrators.")
+    is_internal = FlagFilter(help_text="Agents and administrators.")
 
     class Meta:
         model = Comment
@@ -41,7 +46,9 @@ class _Posting(EntityView):
     """Writing a comment, under its ticket's address or with `ticket_id` in the body."""
 
     def posted(self, ticket_id: UUID | None = None) -> Response:
-        serializer = self.get_serializer(Comment(author=self.request.user), data=self.request.data)
+        author = caller(self.request)
+        comment = Comment(author=author)
+        serializer = CommentSerializer(comment, data=self.request.data, context=self.get_serializer_context())
         serializer.is_valid(raise_exception=True)
         fields = serializer.validated_data
         if ticket_id and fields.get("ticket_id", ticket_id) != ticket_id:
@@ -49,10 +56,9 @@ class _Posting(EntityView):
         ticket_id = ticket_id or fields.get("ticket_id")
         if ticket_id is None:
             raise ValidationError({"ticket_id": ["This field is required."]})
-        comment: Comment = serializer.instance
         comment.content, comment.is_internal = fields["content"], fields.get("is_internal", False)
         with unit():
-            comment.ticket, comment.parent = _place(self.request.user, ticket_id, fields.get("parent_id"))
+            comment.ticket, comment.parent = _place(author, ticket_id, fields.get("parent_id"))
             serializer.check(comment)
             try:
                 comment.post()
@@ -62,24 +68,24 @@ class _Posting(EntityView):
 
 
 def _place(user: User, ticket_id: UUID, parent_id: UUID | None) -> tuple[Ticket, Comment | None]:
-    """The ticket and the comment replied to, as far as the person sees them, the ticket locked.
-
-    A visible comment's ticket is visible too, so a reply takes one query for both.
-    """
+    """The ticket and the comment replied to, as far as the person sees them, the ticket locked."""
+    parent = None
     if parent_id is not None:
+        # A visible comment's ticket is visible too, so a reply takes one query for both.
         parents = Comment.objects.visible_to(user).filter(pk=parent_id, ticket_id=ticket_id)
-        parent = (
-            parents.select_related("author", "ticket__requester", "ticket__assignee")
-            .select_for_update(of=("ticket",))
-            .first()
-        )
-        if parent is not None:
-            return parent.ticket, parent
-    tickets = Ticket.objects.visible_to(user).select_related("requester", "assignee")
-    ticket = get_object_or_404(tickets.select_for_update(of=("self",)), pk=ticket_id)
-    if parent_id is not None:
-        raise ValidationError({"parent_id": ["There is no such comment on this ticket."]})
-    return ticket, None
+        people = ("author", "ticket__requester", "ticket__assignee")
+        parent = parents.select_related(*people).select_for_update(of=("ticket",)).first()
+    if parent is not None:
+        ticket = parent.ticket
+    else:
+        tickets = Ticket.objects.visible_to(user).select_related("requester", "assignee")
+        ticket = get_object_or_404(tickets.select_for_update(of=("self",)), pk=ticket_id)
+        if parent_id is not None:
+            raise ValidationError({"parent_id": ["There is no such comment on this ticket."]})
+    if ticket.requester_id == user.pk and ticket.status in REOPENED_BY_REQUESTER:
+        # The ticket will change too, and its tags are part of what is told of that, to staff and to the requester.
+        prefetch_related_objects([ticket], "ticket_tags")
+    return ticket, parent
 
 
 class CommentList(_Posting, EntityList):
@@ -127,7 +133,7 @@ class CommentDetail(EntityDetail):
         return queryset.select_related("author", "ticket", "parent")
 
     def may_change(self, comment: Comment) -> bool:
-        return self.request.user.is_agent_or_admin or comment.author_id == self.request.user.pk
+        return super().may_change(comment) or comment.author_id == self.request.user.pk
 
 
 includes.offer(

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as BaseUserAdmin
 from django.contrib.auth.forms import AdminPasswordChangeForm, AdminUserCreationForm
@@ -17,8 +16,10 @@ from django.utils.safestring import SafeString
 from helpdesk.accounts.api.tokens import end_refresh_tokens
 from helpdesk.accounts.models import Role, User
 from helpdesk.changes.actor import current_actor
-from helpdesk.changes.admin import VisibleAdmin, badge
+from helpdesk.changes.admin import ChangesForm, VisibleAdmin, badge
 from helpdesk.changes.unit import unit
+
+_SIGN_IN_DISABLED = "Disabled: nobody can sign in as this person until a password is set."
 
 
 def _refuse_without_administrator(leaving: User) -> None:
@@ -43,12 +44,14 @@ class _UsernameCheck:
 
 
 class NewPersonForm(_UsernameCheck, AdminUserCreationForm):
+    usable_password = AdminUserCreationForm.create_usable_password_field(_SIGN_IN_DISABLED)
+
     class Meta(AdminUserCreationForm.Meta):
         model = User
         fields = ("username", "email", "name", "role")
 
 
-class PersonForm(_UsernameCheck, forms.ModelForm):
+class PersonForm(_UsernameCheck, ChangesForm):
     class Meta:
         model = User
         fields = ("username", "email", "name", "role", "is_active")
@@ -70,6 +73,8 @@ class PersonForm(_UsernameCheck, forms.ModelForm):
 
 class PasswordForm(AdminPasswordChangeForm):
     """A new password ends every session by itself, and with this every refresh token too."""
+
+    usable_password_help_text = _SIGN_IN_DISABLED
 
     def save(self, commit: bool = True) -> User:
         with unit():

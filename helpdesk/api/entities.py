@@ -27,6 +27,8 @@ class EntitySerializer(serializers.ModelSerializer):
     To create, pass an unsaved instance: creating and changing are then the same code.
     """
 
+    instance: Any
+
     class Meta:
         staff_reads: tuple[str, ...] = ()
 

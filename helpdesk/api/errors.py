@@ -14,7 +14,7 @@ from django.core import exceptions as django
 from django.db import DatabaseError, IntegrityError, InterfaceError, OperationalError
 from django.db.models import ProtectedError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, UnreadablePostError
-from django.http.multipartparser import MultiPartParserError, TooManyFilesSent
+from django.http.multipartparser import MultiPartParserError
 from rest_framework import exceptions, status
 from rest_framework.fields import get_error_detail
 from rest_framework.response import Response
@@ -76,10 +76,10 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
     if error is None:
         return None
     headers = {}
-    if getattr(error, "auth_header", None):
-        headers["WWW-Authenticate"] = error.auth_header
-    if getattr(error, "wait", None):
-        headers["Retry-After"] = str(math.ceil(error.wait))
+    if auth_header := getattr(error, "auth_header", None):
+        headers["WWW-Authenticate"] = auth_header
+    if wait := getattr(error, "wait", None):
+        headers["Retry-After"] = str(math.ceil(wait))
     return Response(_body_of(error), status=error.status_code, headers=headers)
 
 
@@ -97,7 +97,7 @@ def _as_api_exception(exc: BaseException) -> exceptions.APIException | None:
         return BodyTooLarge()
     if isinstance(
         exc,
-        (django.SuspiciousOperation, django.BadRequest, MultiPartParserError, TooManyFilesSent, UnreadablePostError),
+        (django.SuspiciousOperation, django.BadRequest, MultiPartParserError, UnreadablePostError),
     ):
         return exceptions.ParseError("The request could not be read.")
     if isinstance(exc, ProtectedError):

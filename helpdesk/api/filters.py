@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from django import forms
 from django.db.models import QuerySet
 from django_filters import rest_framework as filters
 from django_filters.fields import IsoDateTimeField
@@ -36,15 +37,27 @@ class StrictFilterBackend(DjangoFilterBackend):
 
 
 class _MomentField(IsoDateTimeField):
-    def strptime(self, value: str, format: str) -> datetime:
-        moment = super().strptime(value, format)
+    def to_python(self, value: Any) -> datetime | None:
+        moment = super().to_python(value)
         try:
-            return moment.astimezone(UTC)
-        except OverflowError:  # the year 9999 in the far west
-            raise ValueError(value) from None
+            return moment and moment.astimezone(UTC)
+        except OverflowError:  # the last hours of the year 9999, said far in the west
+            raise forms.ValidationError(self.error_messages["invalid"], code="invalid") from None
 
 
 class MomentFilter(filters.IsoDateTimeFilter):
     """A time in ISO 8601; without an offset it is UTC."""
 
     field_class = _MomentField
+
+
+class FlagFilter(filters.TypedChoiceFilter):
+    """`true` or `false`; django-filter's own BooleanFilter takes any other word for "no filter"."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        choices = (("true", "true"), ("false", "false"))
+        super().__init__(choices=choices, coerce=lambda word: word == "true", empty_value=None, **kwargs)
+
+    def filter(self, qs: QuerySet, value: bool | None) -> QuerySet:
+        # TypedChoiceFilter passes over whatever is false.
+        return qs if value in (None, "") else qs.filter(**{f"{self.field_name}__{self.lookup_expr}": value})

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -127,13 +128,13 @@ class KeysetPagination(BasePagination):
 
     default_orderings: dict[str, Ordering] = {"created_at": "created_at", "-created_at": "-created_at"}
 
-    def paginate_queryset(self, queryset: QuerySet, request: Request, view: APIView | None = None) -> list[Any]:
+    def paginate_queryset(self, queryset: Any, request: Request, view: APIView | None = None) -> list[Any]:
         self.url = request.build_absolute_uri()
         parameters = request.query_params
         self.page = page_of(
             queryset,
             getattr(view, "orderings", self.default_orderings),
-            order=parameters.get("order") or getattr(view, "default_order", "-created_at"),
+            order=parameters.get("order") or str(getattr(view, "default_order", "-created_at")),
             cursor=parameters.get("cursor"),
             limit=_limit(parameters.get("limit")),
         )
@@ -192,7 +193,7 @@ class PageSerializer(serializers.Serializer):
     previous = serializers.URLField(allow_null=True)
 
 
-def page_of(queryset: QuerySet, orderings: dict[str, Ordering], order: str, cursor: str | None, limit: int) -> Page:
+def page_of(queryset: QuerySet, orderings: Mapping[str, Ordering], order: str, cursor: str | None, limit: int) -> Page:
     """A page of a list. ValidationError for an order that is not among the `orderings` and for a bad cursor."""
     if order not in orderings:
         raise ValidationError({"order": [f"Choose one of: {', '.join(orderings)}."]})

@@ -1,7 +1,7 @@
 """Reading request bodies without trusting them: bounded in size, strict in form."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import IO, Any
 
 from django.conf import settings
@@ -47,7 +47,7 @@ class BoundedJSONParser(JSONParser):
     """
 
     def parse(
-        self, stream: IO[bytes], media_type: str | None = None, parser_context: dict[str, Any] | None = None
+        self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Any:
         body = _read(stream, settings.MAX_JSON_BYTES)
         try:
@@ -105,7 +105,7 @@ class BoundedMultiPartParser(MultiPartParser):
     """A form with a file of at most MAX_ATTACHMENT_BYTES; 413 when it is larger."""
 
     def parse(
-        self, stream: IO[bytes], media_type: str | None = None, parser_context: dict[str, Any] | None = None
+        self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Any:
         request: HttpRequest = (parser_context or {})["request"]._request
         request.upload_handlers = [_Meter(request), *request.upload_handlers]

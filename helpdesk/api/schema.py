@@ -1,6 +1,6 @@
 """The OpenAPI document: what every operation has in common."""
 
-from typing import Any
+from typing import Any, Literal
 
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import extend_schema_serializer
@@ -26,7 +26,7 @@ class ErrorSerializer(serializers.Serializer):
 class Schema(AutoSchema):
     """Adds the one error shape to every operation."""
 
-    def _get_response_bodies(self, direction: str = "response") -> dict[str, Any]:
+    def _get_response_bodies(self, direction: Literal["request", "response"] = "response") -> dict[str, Any]:
         bodies = super()._get_response_bodies(direction)
         error = self._get_response_for_code(ErrorSerializer, "default", ["application/json"], direction)
         return {**bodies, "default": {**error, "description": "Any error, in the one shape."}}

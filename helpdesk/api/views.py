@@ -10,7 +10,7 @@ from rest_framework.mixins import ListModelMixin
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from helpdesk.api.entities import audience_of
+from helpdesk.api.entities import STAFF, audience_of
 from helpdesk.api.errors import Forbidden
 from helpdesk.api.filters import StrictFilterBackend
 from helpdesk.api.pagination import KeysetPagination
@@ -56,7 +56,7 @@ class EntityDetail(EntityView):
         return self.found(self.get_queryset().select_for_update(of=self.locked_rows))
 
     def may_change(self, instance: Any) -> bool:
-        return self.request.user.is_agent_or_admin
+        return audience_of(self.request.user) == STAFF
 
     def may_delete(self, instance: Any) -> bool:
         return self.may_change(instance)

@@ -7,10 +7,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 
 from comments.models import Comment
 from helpdesk.accounts.models import User
+from helpdesk.changes.models import EmittingModel
 from knowledge.models import Article
 from notifications.models import Event, Visibility
 from tickets.models import Attachment, Ticket
@@ -18,7 +19,7 @@ from tickets.models import Attachment, Ticket
 # The latest are shown; the log keeps them all.
 MAX_ENTRIES = 100
 
-_MODELS: dict[str, type[Model]] = {
+_MODELS: dict[str, type[EmittingModel]] = {
     "ticket": Ticket,
     "comment": Comment,
     "attachment": Attachment,
@@ -54,7 +55,7 @@ def of(instance: Model, user: User) -> list[Entry] | None:
     return _entries(Event.objects.visible_to(user).filter(entity=entity, entity_id=instance.pk))
 
 
-def _entries(events: Any) -> list[Entry]:
+def _entries(events: QuerySet[Event]) -> list[Entry]:
     found = list(events.filter(entity__in=_MODELS).select_related("actor").order_by("-id")[:MAX_ENTRIES])
     names = _names(found)
     return [
@@ -77,7 +78,12 @@ def _names(events: Iterable[Event]) -> dict[str, str]:
 def _what(event: Event, names: dict[str, str]) -> str:
     subject = _subject(event)
     if event.action == "updated" and event.changes:
-        return "; ".join(_change(event.entity, name, old, new, names) for name, (old, new) in event.changes.items())
+        # In the order of the model's fields: PostgreSQL keeps the keys of JSON in an order of its own.
+        order = (*_MODELS[event.entity].watched, "tags")
+        changed = sorted(
+            event.changes.items(), key=lambda change: order.index(change[0]) if change[0] in order else len(order)
+        )
+        return "; ".join(_change(event.entity, name, old, new, names) for name, (old, new) in changed)
     verb = {
         ("ticket", "created"): "opened",
         ("comment", "created"): "wrote",

@@ -9,11 +9,29 @@ from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from rest_framework.throttling import SimpleRateThrottle
 
+from comments.models import Comment
 from helpdesk.accounts.models import STAFF_ROLES, User
 from helpdesk.backoffice import dashboard
-from tickets.models import Ticket
+from knowledge.models import Article
+from notifications.models import Event, Notification, WebhookDelivery, WebhookEndpoint
+from tickets.models import Attachment, Ticket
+
+# The order in which staff need them.
+_APPS = ("tickets", "comments", "knowledge", "notifications", "accounts")
+_NAVIGATION = (
+    ("Tickets", Ticket),
+    ("Comments", Comment),
+    ("Attachments", Attachment),
+    ("Articles", Article),
+    ("Notifications", Notification),
+    ("People", User),
+    ("Endpoints", WebhookEndpoint),
+    ("Deliveries", WebhookDelivery),
+    ("Events", Event),
+)
 
 
 class Autocompletion(AutocompleteJsonView):
@@ -69,9 +87,26 @@ class BackofficeSite(admin.AdminSite):
     index_template = "backoffice/index.html"
     login_form = SignInForm
     site_url = None
+    enable_nav_sidebar = False  # tables need the room; the links are in the header
 
     def has_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.is_active and request.user.role in STAFF_ROLES)
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        return {**super().each_context(request), "navigation": self._navigation(request)}
+
+    def _navigation(self, request: HttpRequest) -> list[tuple[str, str]]:
+        """The lists that this person works with, as label and URL."""
+        if not self.has_permission(request):
+            return []
+        return [
+            (label, reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist"))
+            for label, model in _NAVIGATION
+            if self.get_model_admin(model).has_view_permission(request)
+        ]
+
+    def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[dict[str, Any]]:
+        return sorted(super().get_app_list(request, app_label), key=lambda app: _APPS.index(app["app_label"]))
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         return super().index(request, {**dashboard.numbers(request.user), **(extra_context or {})})

@@ -17,6 +17,7 @@ from django.urls import path, reverse
 from comments.models import Comment
 from helpdesk.accounts.models import User
 from helpdesk.backoffice import conversation, history
+from helpdesk.changes.admin import LinesField
 from helpdesk.changes.identifiers import uuid7
 from notifications.admin.subjects import id_in
 from notifications.models import WebhookDelivery
@@ -77,6 +78,7 @@ class AnswerForm(OnceForm):
         model = Comment
         fields = ("content", "is_internal", "parent")
         labels = {"content": "Text"}
+        field_classes = {"content": LinesField}
         widgets = {"parent": forms.HiddenInput, "content": forms.Textarea(attrs={"rows": 6})}
 
     def __init__(self, *args: Any, comments: QuerySet[Comment], **kwargs: Any) -> None:

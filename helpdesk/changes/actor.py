@@ -5,18 +5,31 @@ from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from typing import Any
 
-_actor: ContextVar[Any] = ContextVar("actor", default=None)
+
+class _Holder:
+    """Keeps the user out of sight of whoever copies the context: asgiref looks into every value, and a lazy
+    `request.user` would ask the database there, in the event loop, where it may not.
+    """
+
+    __slots__ = ("user",)
+
+    def __init__(self, user: Any | None) -> None:
+        self.user = user
+
+
+_actor: ContextVar[_Holder | None] = ContextVar("actor", default=None)
 
 
 def current_actor() -> Any | None:
     """The user on whose behalf this code runs, or None for the system."""
-    actor = _actor.get()
+    holder = _actor.get()
+    actor = holder.user if holder is not None else None
     return actor if actor is not None and getattr(actor, "is_authenticated", False) else None
 
 
 def set_actor(user: Any | None) -> Token:
     """Set the actor for the rest of this context; hand the token to `reset_actor`."""
-    return _actor.set(user)
+    return _actor.set(_Holder(user))
 
 
 def reset_actor(token: Token) -> None:

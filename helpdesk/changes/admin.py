@@ -3,16 +3,21 @@
 from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import Any, ClassVar
+from uuid import UUID
 
+from django import forms
 from django.contrib import admin
+from django.contrib.admin.widgets import AdminTextareaWidget, AutocompleteSelect, RelatedFieldWidgetWrapper
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 
 from helpdesk.changes.models import SoftDeleteModel
+from helpdesk.changes.text import BoundedTextField
 from helpdesk.changes.unit import unit
 
 # Nobody leafs through more than this; counting further would cost more the larger the table grows.
@@ -38,12 +43,58 @@ class CappedPaginator(Paginator):
         return self._counted > MAX_COUNT
 
 
+class LinesField(forms.CharField):
+    """Text of several lines. Browsers send CRLF; what is kept has plain line feeds, as the API keeps it."""
+
+    widget = forms.Textarea
+
+    def to_python(self, value: Any) -> str:
+        return super().to_python(value).replace("\r\n", "\n")
+
+
+class IdSelect(AutocompleteSelect):
+    """Django's asks the database for the label of whatever was sent; what is no id would end in an error page."""
+
+    def optgroups(self, name: str, value: list[str], attr: Any = None) -> list:
+        return super().optgroups(name, [text for text in value if not text or _is_id(text)], attr)
+
+
+def _is_id(text: str) -> bool:
+    try:
+        UUID(str(text))
+    except ValueError:
+        return False
+    return True
+
+
+class ChangesForm(forms.ModelForm):
+    """A form that saves only what was changed on the page.
+
+    A page that has been open for a while does not put back what others have changed meanwhile: each field carries
+    its first value along, hidden, and what still equals it is left as it is now.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for field in self.fields.values():
+            field.show_hidden_initial = not self.instance._state.adding
+
+    def clean(self) -> dict[str, Any] | None:
+        cleaned = super().clean()
+        if not self.instance._state.adding:
+            for name in set(self.cleaned_data) - set(self.changed_data):
+                self.cleaned_data[name] = getattr(self.instance, name)
+        return cleaned
+
+
 class VisibleAdmin(admin.ModelAdmin):
     """A ModelAdmin that shows what `visible_to` shows, saves in one unit of work and deletes softly.
 
     The number of queries of its list is the same however long the list is.
     """
 
+    form = ChangesForm
+    formfield_overrides = {BoundedTextField: {"form_class": LinesField, "widget": AdminTextareaWidget}}
     paginator = CappedPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER  # a count for every filter
@@ -56,10 +107,27 @@ class VisibleAdmin(admin.ModelAdmin):
     def get_ordering(self, request: HttpRequest) -> Iterable[str]:
         return self.ordering or self.model._meta.ordering
 
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name in self.get_autocomplete_fields(request):
+            kwargs.setdefault("widget", IdSelect(db_field, self.admin_site))
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if isinstance(getattr(field, "widget", None), RelatedFieldWidgetWrapper):
+            # What a field refers to has a page of its own, and many who choose it may not go there.
+            for what in ("add", "change", "delete", "view"):
+                setattr(field.widget, f"can_{what}_related", False)
+        return field
+
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         # Fields, tags and whatever else the form changes are told as one change.
         with unit() if request.method == "POST" else nullcontext():
             return super().changeform_view(request, *args, **kwargs)
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        title = {"title": capfirst(self.opts.verbose_name_plural)}
+        return super().changelist_view(request, {**title, **(extra_context or {})})
 
     def response_action(self, request: HttpRequest, queryset: QuerySet) -> HttpResponse | None:
         if request.POST.get("select_across") == "1":

@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 from django.core.exceptions import ValidationError
+from django.core.validators import MaxLengthValidator
 from django.db import models
 
 # Express' `express.json()` refuses more than 100 KB; with 64 KB of text and everything beside it a body stays
@@ -41,5 +42,6 @@ class BoundedTextField(models.TextField):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("max_length", MAX_CHARACTERS)
         super().__init__(*args, **kwargs)
+        self.validators.append(MaxLengthValidator(self.max_length))  # a TextField leaves its length to forms
 
     default_validators = [validate_text]

@@ -4,6 +4,7 @@ The defaults are the embedded ones: SQLite, an in-process channel layer, a broke
 turns the conveniences of development off and refuses to start without real keys.
 """
 
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -52,10 +53,11 @@ DATABASES = {
         environment.integer("DATABASE_POOL_SIZE", 0),
     )
 }
-# Tests on SQLite use a file too: a database in memory knows neither WAL nor waiting for a lock.
+# Tests on SQLite use a file too: a database in memory knows neither WAL nor waiting for a lock. One for each run, so
+# that two runs at once do not meet.
 DATABASES["default"].setdefault("TEST", {})
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
-    DATABASES["default"]["TEST"]["NAME"] = str(DATA_DIR / "test.sqlite3")
+    DATABASES["default"]["TEST"]["NAME"] = str(DATA_DIR / f"test-{os.getpid()}.sqlite3")
 CHANNEL_LAYERS = {"default": backends.channel_layer(REDIS_URL)}
 CACHES = {"default": backends.cache(REDIS_URL)}
 
@@ -117,6 +119,7 @@ TEMPLATES = [
     }
 ]
 LANGUAGE_CODE = "en"
+FORMAT_MODULE_PATH = "helpdesk.backoffice.formats"
 TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "/static/"

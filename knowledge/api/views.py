@@ -4,6 +4,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from helpdesk.accounts.authentication import caller
 from helpdesk.api.errors import Forbidden
 from helpdesk.api.views import EntityDetail, EntityList
 from knowledge.api.serializers import ArticleSerializer
@@ -39,9 +40,10 @@ class ArticleList(EntityList):
     def post(self, request: Request) -> Response:
         """Write an article, as a draft unless `status` says otherwise."""
         data = request.data
-        if not request.user.is_agent_or_admin:
+        author = caller(request)
+        if not author.is_agent_or_admin:
             raise Forbidden("Only agents and administrators write articles.")
-        serializer = self.get_serializer(Article(author=request.user), data=data)
+        serializer = self.get_serializer(Article(author=author), data=data)
         serializer.is_valid(raise_exception=True)
         serializer.save()
         return Response(serializer.data, status=201)

@@ -53,16 +53,7 @@ class AttemptInline(admin.StackedInline):
 
 @admin.register(WebhookDelivery)
 class WebhookDeliveryAdmin(ReadOnlyAdmin):
-    list_display = (
-        "state_badge",
-        "type",
-        "endpoint_text",
-        "owner",
-        "age",
-        "attempt_count",
-        "reason",
-        "next_attempt_at",
-    )
+    list_display = ("state_badge", "type", "endpoint_text", "owner", "age", "attempts", "reason")
     list_display_links = ("state_badge", "type")
     list_filter = ("state", DeliveryTypeFilter)
     list_select_related = ("endpoint__owner", "notification")
@@ -135,7 +126,7 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
 
     @admin.display(description="endpoint", ordering="endpoint__url")
     def endpoint_text(self, delivery: WebhookDelivery) -> str:
-        return Truncator(delivery.endpoint.url).chars(50)
+        return Truncator(delivery.endpoint.url.removeprefix("https://")).chars(45)
 
     @admin.display(description="endpoint")
     def endpoint_link(self, delivery: WebhookDelivery) -> SafeString | str:
@@ -150,6 +141,10 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
     @admin.display(description="age", ordering="-id")
     def age(self, delivery: WebhookDelivery) -> str:
         return timesince(delivery.created_at, depth=1)
+
+    @admin.display(description="attempts", ordering="attempt_count")
+    def attempts(self, delivery: WebhookDelivery) -> int:
+        return delivery.attempt_count
 
     @admin.display(description="reason")
     def reason(self, delivery: WebhookDelivery) -> str:

@@ -77,7 +77,7 @@ class WebhookEndpointAdmin(ReadOnlyAdmin):
 
     @admin.display(description="URL", ordering="url")
     def url_text(self, endpoint: WebhookEndpoint) -> str:
-        return Truncator(endpoint.url).chars(70)
+        return Truncator(endpoint.url.removeprefix("https://")).chars(60)
 
     @admin.display(description="state", ordering="state")
     def state_badge(self, endpoint: WebhookEndpoint) -> SafeString:

@@ -9,6 +9,9 @@ from notifications.models import EventStream, ReceivedWebhook, WorkerHeartbeat
 
 
 class _SystemAdmin(ReadOnlyAdmin):
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return False  # not in the menu: nobody works with these
+
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         return self.model._default_manager.order_by(*self.get_ordering(request))
 

@@ -12,6 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from helpdesk.accounts.authentication import caller
+from helpdesk.api.filters import FlagFilter
 from notifications import catalogue
 from notifications.api.serializers import NotificationSerializer, UnreadCountSerializer
 from notifications.models import Notification
@@ -19,7 +20,7 @@ from notifications.models import Notification
 
 class NotificationFilter(filters.FilterSet):
     type = filters.MultipleChoiceFilter(choices=[(type_, type_) for type_ in catalogue.TYPES])
-    unread = filters.BooleanFilter(field_name="read_at", lookup_expr="isnull")
+    unread = FlagFilter(field_name="read_at", lookup_expr="isnull")
 
     class Meta:
         model = Notification

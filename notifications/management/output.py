@@ -6,8 +6,10 @@ Whatever is shown may come from anyone on the internet, so nothing reaches the t
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, TextIO
+from typing import Any
 from uuid import UUID
+
+from django.core.management.base import OutputWrapper
 
 from notifications.timestamps import iso
 
@@ -22,11 +24,11 @@ def printable(text: str, *, lines: bool = False) -> str:
     )
 
 
-def write_json(stdout: TextIO, value: Any) -> None:
+def write_json(stdout: OutputWrapper, value: Any) -> None:
     stdout.write(json.dumps(value, default=_plain, ensure_ascii=False, indent=2) + "\n")
 
 
-def write_table(stdout: TextIO, columns: Mapping[str, int | None], rows: Sequence[Mapping[str, Any]]) -> None:
+def write_table(stdout: OutputWrapper, columns: Mapping[str, int | None], rows: Sequence[Mapping[str, Any]]) -> None:
     """Rows under the names of `columns`, each cut to the width given there (None: never cut)."""
     cells = [[_cell(row[name], width) for name, width in columns.items()] for row in rows]
     titles = [_title(name) for name in columns]
@@ -35,7 +37,7 @@ def write_table(stdout: TextIO, columns: Mapping[str, int | None], rows: Sequenc
         stdout.write("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() + "\n")
 
 
-def write_fields(stdout: TextIO, fields: Mapping[str, Any]) -> None:
+def write_fields(stdout: OutputWrapper, fields: Mapping[str, Any]) -> None:
     """One field a line, the values below each other."""
     width = max(map(len, fields))
     for name, value in fields.items():

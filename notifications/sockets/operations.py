@@ -6,7 +6,7 @@
 | `leave` | `room` | |
 | `typing` | `ticket_id` | |
 | `viewing` | `ticket_id` | |
-| `notification.read` | `id` | |
+| `notification.read` | `id`, or `notification_id` where a plain frame's `id` is a number of its own | |
 | `auth` | `token` (of the same person) | |
 """
 
@@ -93,7 +93,7 @@ def _requester_of(user_id: UUID, ticket_id: UUID) -> UUID:
 
 
 async def read_notification(connection: Connection, arguments: Arguments) -> Answer:
-    id_ = rooms.parse_id(arguments.get("id"), "notification")
+    id_ = rooms.parse_id(arguments.get("notification_id", arguments.get("id")), "notification")
     await database_sync_to_async(_mark_read)(connection.person.id, id_)
     return {}
 

@@ -184,10 +184,10 @@ class Listener(socketserver.ThreadingMixIn, socketserver.TCPServer):
     @property
     def url(self) -> str:
         """Where a sender on this machine finds it."""
-        host, port = self.server_address[:2]
+        host, port = str(self.server_address[0]), self.server_address[1]
         if host in ("0.0.0.0", "::"):  # noqa: S104 - compared with, not bound to
             host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # noqa: S104
-        return f"http://[{host}]:{port}/" if ":" in str(host) else f"http://{host}:{port}/"
+        return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
     def take(self, path: str, headers: Mapping[str, str], body: bytes) -> Received:
         """Check a request, count and report it."""

@@ -86,8 +86,7 @@ class Api:
         return {
             "username": username,
             "email": f"{username}@example.com",
-            "first_name": username.split("-")[0].title(),
-            "last_name": "Example",
+            "name": username.replace("-", " ").title(),
             "password": NEW_PASSWORD,
         }
 
@@ -166,10 +165,13 @@ class Api:
         ]
 
     def unread(self) -> int:
-        return self.get("/api/notifications/unread-count")["count"]
+        return self.get("/api/notifications/unread-count")["unread"]
 
     def feed(self, after: Any = None) -> list[Entity]:
-        """Every event the caller may see after a cursor, in order."""
+        """Every event the caller may see after a cursor, in order: the frames of the plain door.
+
+        A change and one's own notification of it are two frames with one cursor.
+        """
         return list(self.pages("/api/events", **({} if after is None else {"after": after})))
 
     # --- webhooks ---

@@ -160,7 +160,7 @@ class PlainClient(_Listening):
 
     def _heard(self, frame: Payload) -> None:
         if frame["type"] == "event":
-            payload = frame.get("payload") or {key: value for key, value in frame.items() if key != "type"}
+            payload = {key: value for key, value in frame.items() if key not in ("type", "event")}
             self.inbox.put({"kind": "event", "event": frame["event"], "payload": payload})
         else:
             self.inbox.put({"kind": "frame", "frame": frame})

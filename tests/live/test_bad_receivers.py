@@ -66,8 +66,9 @@ def failed(delivery: Entity) -> bool:
 def reason(delivery: Entity) -> str:
     """The plain-language reason of the first attempt."""
     attempt = min(delivery["attempts"], key=lambda attempt: attempt["number"])
-    assert attempt["error"], attempt
-    return attempt["error"]
+    assert attempt["succeeded"] is False, attempt
+    assert attempt["diagnosis"], attempt
+    return attempt["diagnosis"]
 
 
 def redirect(handler: BaseHTTPRequestHandler) -> None:
@@ -172,7 +173,7 @@ def test_410_disables_the_endpoint_and_tells_its_owner(owner: Owner) -> None:
         owner.hook(receiver.url)
         owner.comment()
         receiver.arrival()
-        eventually(lambda: owner.api.endpoint(receiver.url)["status"] == "disabled", "disabled")
+        eventually(lambda: owner.api.endpoint(receiver.url)["state"] == "disabled", "disabled")
         assert "410" in str(owner.api.get(f"/api/webhook-endpoints/{owner.endpoint}"))
 
 
@@ -196,7 +197,7 @@ def test_the_test_button_answers_with_the_attempt_and_a_diagnosis(
             assert word in attempt["diagnosis"].lower(), attempt
         receiver.behave = lambda handler: respond(handler, 200)
         attempt = owner.api.test_webhook()
-        assert attempt["status"] == 200
+        assert attempt["status_code"] == 200
     attempt = owner.api.test_webhook()
     assert "refused" in attempt["diagnosis"].lower(), attempt
 
@@ -205,7 +206,7 @@ def test_an_address_inside_is_refused_when_connecting(owner: Owner) -> None:
     """A name that leads inside passes when it is saved (names change) and fails when it is used; here, no such name."""
     owner.hook("https://does-not-exist.invalid/hook")
     attempt = owner.api.test_webhook()
-    assert attempt["status"] is None
+    assert attempt["status_code"] is None
     assert attempt["diagnosis"]
 
 

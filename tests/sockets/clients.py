@@ -1,6 +1,7 @@
 """Clients of both doors with one interface: ask an operation, and read events in the order in which they came."""
 
 import asyncio
+import contextlib
 import json
 from itertools import count
 from typing import Any
@@ -37,24 +38,27 @@ class Closed(Exception):
 class _Reader:
     """What arrives: (event name, payload) pairs, ended by Closed."""
 
-    def __init__(self) -> None:
-        self.arrived: list[tuple[str, Payload]] = []
-        self._unread: list[tuple[str, Payload]] = []
-
-    async def _next(self) -> tuple[str, Payload]:
+    async def next_event(self) -> tuple[str, Payload]:
         raise NotImplementedError
 
     async def event(self, name: str, **fields: Any) -> Payload:
-        """The next event of this name whose payload has these fields; others are kept for `events`."""
+        """The next event of this name whose payload has these fields; what comes before it is skipped."""
         while True:
-            found, payload = await self._next()
-            self.arrived.append((found, payload))
+            found, payload = await self.next_event()
             if found == name and fields.items() <= payload.items():
                 return payload
 
-    def events(self, name: str | None = None) -> list[Payload]:
-        """Every event so far."""
-        return [payload for found, payload in self.arrived if name in (None, found)]
+    async def closed(self) -> Closed:
+        """Wait until the connection ends; what comes before is skipped."""
+        while True:
+            try:
+                await self.next_event()
+            except Closed as closed:
+                return closed
+
+
+def _event(frame: Payload) -> tuple[str, Payload]:
+    return frame["event"], {name: value for name, value in frame.items() if name not in ("type", "event")}
 
 
 class PlainClient(_Reader):
@@ -72,7 +76,7 @@ class PlainClient(_Reader):
         super().__init__()
         if subprotocols is None:
             subprotocols = ["helpdesk.v1", *([f"bearer.{token}"] if token else [])]
-        self.frames: list[Payload] = []  # everything but events
+        self._unread: list[tuple[str, Payload]] = []
         self._ids = count(1)
         self._communicator = WebsocketCommunicator(
             application,
@@ -112,37 +116,27 @@ class PlainClient(_Reader):
         while True:
             frame = await self.receive()
             if frame["type"] == "event":
-                self._unread.append((frame["event"], {key: frame[key] for key in frame if key not in ("type", "event")}))
-                continue
-            self.frames.append(frame)
-            if frame["type"] == kind and fields.items() <= frame.items():
+                self._unread.append(_event(frame))
+            elif frame["type"] == kind and fields.items() <= frame.items():
                 return frame
 
-    async def _next(self) -> tuple[str, Payload]:
+    async def next_event(self) -> tuple[str, Payload]:
         while not self._unread:
             frame = await self.receive()
-            if frame["type"] != "event":
-                self.frames.append(frame)
-                continue
-            self._unread.append((frame["event"], {key: frame[key] for key in frame if key not in ("type", "event")}))
+            if frame["type"] == "event":
+                self._unread.append(_event(frame))
         return self._unread.pop(0)
 
     async def ask(self, operation: str, /, **arguments: Any) -> Payload:
-        id_ = next(self._ids)
-        await self.send({"type": operation, "id": id_, **arguments})
-        answer = await self.frame("ack", id=id_)
+        frame = {"type": operation, "id": next(self._ids), **arguments}
+        await self.send(frame)
+        answer = await self.frame("ack", id=frame["id"])
         return {key: answer[key] for key in answer if key not in ("type", "id")}
 
-    async def closed(self) -> Closed:
-        """Wait until the server closes; frames before that are kept."""
-        while True:
-            try:
-                await self._next()
-            except Closed as closed:
-                return closed
-
     async def close(self) -> None:
-        await self._communicator.disconnect(timeout=WAIT)
+        # After a wait that timed out the communicator has cancelled the application; a failed test must end all the same.
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._communicator.disconnect(timeout=WAIT)
 
 
 class Refused(Exception):
@@ -156,7 +150,9 @@ class Refused(Exception):
 class SocketIOClient(_Reader):
     """python-socketio's own client against a server on a real port."""
 
-    def __init__(self, url: str, auth: Any = None, headers: dict[str, str] | None = None, transports: Any = None) -> None:
+    def __init__(
+        self, url: str, auth: Any = None, headers: dict[str, str] | None = None, transports: Any = None
+    ) -> None:
         super().__init__()
         self._url, self._auth, self._headers = url, auth, headers or {}
         self._transports = transports or ["websocket"]
@@ -185,7 +181,7 @@ class SocketIOClient(_Reader):
     async def _was_refused(self, error: Any) -> None:
         self._refusal = error
 
-    async def _next(self) -> tuple[str, Payload]:
+    async def next_event(self) -> tuple[str, Payload]:
         async with asyncio.timeout(WAIT):
             arrival = await self._arrivals.get()
         if arrival is None:
@@ -196,14 +192,9 @@ class SocketIOClient(_Reader):
         """`arguments` replaces the usual single object, for malformed ones."""
         return await self.client.call(operation, arguments or fields, timeout=WAIT)
 
-    async def closed(self) -> Closed:
-        while True:
-            try:
-                await self._next()
-            except Closed as closed:
-                return closed
-
     async def close(self) -> None:
+        if self.client.connected and self.client.transport() == "polling":
+            await self.client.eio.http.close()  # as a browser does: the client itself would wait for its long poll
         await self.client.disconnect()
 
 

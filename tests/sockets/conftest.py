@@ -10,11 +10,11 @@ import uvicorn
 from channels.db import database_sync_to_async
 
 from helpdesk.accounts.models import User
-from knowledge.models import Article, ArticleStatus
 from notifications import publisher
 from notifications.models import EventStream
 from notifications.sockets.hub import hub
 
+from .changes import published
 from .clients import Client, PlainClient, SocketIOClient, token_of
 
 
@@ -48,7 +48,7 @@ async def server(application, _hub) -> AsyncIterator[str]:
         await asyncio.sleep(0.01)
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     await hub.stop()
-    server.should_exit = True
+    server.should_exit = server.force_exit = True  # a long poll would be waited for
     await serving
 
 
@@ -86,6 +86,7 @@ def connect(request) -> Callable[..., Awaitable[Client]]:
     make = request.getfixturevalue("plain" if request.param == "plain" else "stock")
 
     async def open_(user: User, *rooms: str, after: int | None = None) -> Client:
+        await published()
         token = await database_sync_to_async(token_of)(user)
         if request.param == "plain":
             client = await make(token, path="/ws/" if after is None else f"/ws/?after={after}").open()
@@ -97,27 +98,3 @@ def connect(request) -> Callable[..., Awaitable[Client]]:
         return client
 
     return open_
-
-
-async def do(work: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-    """Run something that touches the database, and publish what it changed."""
-
-    def work_and_publish() -> Any:
-        result = work(*arguments, **named)
-        publisher.publish_once()
-        return result
-
-    return await database_sync_to_async(work_and_publish)()
-
-
-async def told(client: Client) -> list[tuple[str, dict[str, Any]]]:
-    """All that this client was told of everything up to now: read up to a marker that everybody gets."""
-    marker = await do(Article.objects.create, title="Marker", body="-", status=ArticleStatus.PUBLISHED)
-    while True:
-        name, payload = await client._next()
-        client.arrived.append((name, payload))
-        if name == "notification" and payload["related_id"] == str(marker.pk):
-            break
-    return [
-        (name, payload) for name, payload in client.arrived if "Marker" not in str(payload.get("data"))
-    ]

@@ -20,6 +20,7 @@ from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from helpdesk.accounts.authentication import caller
 from helpdesk.api.errors import Conflict, InsufficientStorage, Unavailable
 from helpdesk.api.parsers import BoundedMultiPartParser
 from helpdesk.api.views import EntityDetail, EntityView
@@ -32,6 +33,7 @@ from tickets.files import clean_filename, sniffed_type
 from tickets.models import Attachment, Status, Ticket
 
 logger = logging.getLogger(__name__)
+
 
 class TicketAttachments(TicketPart):
     """A ticket's attachments, oldest first. Internal ones are for agents and administrators."""
@@ -46,8 +48,8 @@ class TicketAttachments(TicketPart):
     @extend_schema(request={"multipart/form-data": UploadSerializer}, responses={201: AttachmentSerializer})
     def post(self, request: Request, id: UUID) -> Response:
         """Attach a file. Its type is found by its first bytes; what a browser could run is refused."""
-        ticket = get_object_or_404(Ticket.objects.visible_to(request.user), pk=id)
-        attachment = Attachment(ticket=ticket, uploaded_by=request.user)
+        ticket = get_object_or_404(Ticket.objects.visible_to(caller(request)), pk=id)
+        attachment = Attachment(ticket=ticket, uploaded_by=caller(request))
         file, fields = self._upload(request, attachment)
         attachment.filename = fields.get("filename") or clean_filename(file.name or "")
         attachment.is_internal = fields.get("is_internal", False)
@@ -72,7 +74,7 @@ class TicketAttachments(TicketPart):
 
     def _open_ticket(self, id: UUID) -> Ticket:
         """The ticket, locked until the attachment is saved: who is told and how many there are stays true."""
-        tickets = Ticket.objects.visible_to(self.request.user)
+        tickets = Ticket.objects.visible_to(caller(self.request))
         ticket = get_object_or_404(tickets.select_for_update(), pk=id)
         if ticket.status == Status.CLOSED:
             raise Conflict("This ticket is closed. Please open a new one.", code="ticket_closed")
@@ -86,8 +88,8 @@ class TicketAttachments(TicketPart):
 @contextmanager
 def _stored(attachment: Attachment, file: UploadedFile) -> Iterator[None]:
     """Write the bytes to the storage; whatever goes wrong then or inside the block leaves none of them behind."""
-    field = attachment._meta.get_field("file")
-    storage, name = field.storage, field.generate_filename(attachment, file.name)  # type: ignore[union-attr]
+    field: Any = attachment._meta.get_field("file")
+    storage, name = field.storage, field.generate_filename(attachment, file.name)
     try:
         try:
             name = storage.save(name, file)
@@ -117,7 +119,7 @@ class AttachmentDetail(EntityDetail):
         return queryset.select_related("uploaded_by", "ticket")
 
     def may_change(self, attachment: Attachment) -> bool:
-        return self.request.user.is_agent_or_admin or attachment.uploaded_by_id == self.request.user.pk
+        return super().may_change(attachment) or attachment.uploaded_by_id == self.request.user.pk
 
 
 class AttachmentDownload(EntityView):
@@ -153,7 +155,9 @@ class AttachmentDownload(EntityView):
 includes.offer(
     "attachments",
     Include(
-        rows=lambda user, ticket: Attachment.objects.visible_to(user).filter(ticket=ticket).select_related("uploaded_by"),
+        rows=lambda user, ticket: (
+            Attachment.objects.visible_to(user).filter(ticket=ticket).select_related("uploaded_by")
+        ),
         serializer=AttachmentSerializer,
         page_schema=AttachmentPageSerializer,
     ),

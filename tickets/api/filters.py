@@ -11,14 +11,13 @@ from helpdesk.api.filters import MomentFilter
 from tickets.models import Priority, Status, Ticket
 from tickets.search import matching
 
-
 # Each is a join: enough to narrow a list down, few enough for every database's planner.
 MAX_TAGS_ASKED = 10
 NOBODY = "none"
 
 
 class _AssigneeField(forms.UUIDField):
-    def to_python(self, value: Any) -> UUID | str | None:
+    def to_python(self, value: Any) -> Any:
         return value if value == NOBODY else super().to_python(value)
 
 

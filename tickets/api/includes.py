@@ -12,6 +12,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
+from helpdesk.accounts.authentication import caller
 from helpdesk.accounts.models import User
 from helpdesk.api.entities import EntitySerializer, audience_of
 from helpdesk.api.pagination import envelope, page_of
@@ -32,7 +33,7 @@ class Include:
     def first_page(self, name: str, request: Request, ticket: Ticket) -> dict[str, Any]:
         """What the list would answer with `limit=100`. One query."""
         orderings = {"created_at": "created_at"}
-        page = page_of(self.rows(request.user, ticket), orderings, "created_at", None, LIMIT)
+        page = page_of(self.rows(caller(request), ticket), orderings, "created_at", None, LIMIT)
         context = {"audience": audience_of(request.user)}
         url = request.build_absolute_uri(f"/api/tickets/{ticket.pk}/{name}?limit={LIMIT}")
         return envelope(self.serializer(page.rows, many=True, context=context).data, page, url)

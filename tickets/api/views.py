@@ -7,6 +7,7 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from helpdesk.accounts.authentication import caller
 from helpdesk.api.errors import Forbidden
 from helpdesk.api.filters import refuse_unknown_parameters
 from helpdesk.api.views import EntityDetail, EntityList
@@ -46,7 +47,7 @@ class TicketList(EntityList):
         The requester is whoever opens it; agents may name another and set everything else. Customers choose
         title, description and priority.
         """
-        serializer = self.get_serializer(Ticket(requester=request.user), data=request.data)
+        serializer = self.get_serializer(Ticket(requester=caller(request)), data=request.data)
         serializer.is_valid(raise_exception=True)
         with unit():
             serializer.save()
@@ -69,7 +70,7 @@ class TicketPart(EntityList):
         parts = super().get_queryset()
         if "id" not in self.kwargs:  # the API document is being written
             return parts
-        get_object_or_404(Ticket.objects.visible_to(self.request.user).only("pk"), pk=self.kwargs["id"])
+        get_object_or_404(Ticket.objects.visible_to(caller(self.request)).only("pk"), pk=self.kwargs["id"])
         return parts.filter(ticket_id=self.kwargs["id"])
 
 
@@ -83,14 +84,14 @@ class TicketDetail(EntityDetail):
         return queryset.with_people()  # type: ignore[attr-defined]
 
     def may_change(self, ticket: Ticket) -> bool:
-        if self.request.user.is_agent_or_admin:
+        if caller(self.request).is_agent_or_admin:
             return True
         if ticket.status != Status.NEW:
             raise Forbidden("Someone is working on this ticket already. Write a comment instead of changing it.")
         return True
 
     def may_delete(self, ticket: Ticket) -> bool:
-        return self.request.user.is_agent_or_admin
+        return caller(self.request).is_agent_or_admin
 
     @extend_schema(
         responses=TicketWithIncludesSerializer,

@@ -146,7 +146,7 @@ class Ticket(SoftDeleteModel):
                 return
             gone, new = set(before) - set(wanted), sorted(set(wanted) - set(before))
             if gone:
-                self.ticket_tags.filter(name__in=gone).delete()
+                TicketTag.objects.filter(ticket=self, name__in=gone).delete()
             if new:
                 # Two who add the same tag at once both get what they asked for.
                 TicketTag.objects.bulk_create(

@@ -3,6 +3,7 @@
 from uuid import UUID
 
 from django.contrib.auth import authenticate
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.db import transaction
 from drf_spectacular.utils import extend_schema
 from rest_framework.permissions import AllowAny
@@ -35,7 +36,7 @@ def sign_in(request: Request) -> User:
     return user
 
 
-def new_pair(user: User) -> dict[str, str]:
+def new_pair(user: AbstractBaseUser) -> dict[str, str]:
     refresh = RefreshToken.for_user(user)
     return {"access": str(refresh.access_token), "refresh": str(refresh)}
 
@@ -54,9 +55,9 @@ def _taken_back(text: str) -> RefreshToken:
     Must run in a transaction: the token's row is locked, so that of two who use it at once one comes too late.
     """
     try:
-        jti = RefreshToken(text)["jti"]
-        OutstandingToken.objects.select_for_update().filter(jti=jti).first()
-        token = RefreshToken(text)
+        jti = RefreshToken(text)["jti"]  # type: ignore[arg-type]
+        OutstandingToken.objects.select_for_update().filter(jti=jti).order_by("pk").first()
+        token = RefreshToken(text)  # type: ignore[arg-type]
     except TokenError as error:
         raise InvalidToken(str(error.args[0])) from None
     token.blacklist()
@@ -105,9 +106,7 @@ class TokenRefreshView(PublicView):
 
 
 class LogoutView(PublicView):
-    @extend_schema(
-        operation_id="auth_logout", request=RefreshSerializer, responses={204: None}, auth=[], tags=["auth"]
-    )
+    @extend_schema(operation_id="auth_logout", request=RefreshSerializer, responses={204: None}, auth=[], tags=["auth"])
     def post(self, request: Request) -> Response:
         """End a refresh token. The access token made with it lives on until it expires, minutes later."""
         serializer = RefreshSerializer(data=request.data)

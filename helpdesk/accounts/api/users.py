@@ -21,9 +21,11 @@ from helpdesk.accounts.api.serializers import (
     UserSerializer,
 )
 from helpdesk.accounts.api.tokens import PublicView, end_refresh_tokens
+from helpdesk.accounts.authentication import caller
 from helpdesk.accounts.models import Role, User
 from helpdesk.api.entities import audience_of
 from helpdesk.api.errors import Conflict, Forbidden
+from helpdesk.api.filters import FlagFilter
 from helpdesk.api.views import EntityDetail, EntityList
 from helpdesk.changes.unit import unit
 
@@ -32,7 +34,7 @@ class IsAdmin(BasePermission):
     message = "Only administrators may do this."
 
     def has_permission(self, request: Request, view: APIView) -> bool:
-        return request.user.role == Role.ADMIN
+        return caller(request).role == Role.ADMIN
 
 
 ADMINS = [IsAuthenticated, IsAdmin]
@@ -88,7 +90,7 @@ class Profile(APIView):
 
 class UserFilter(filters.FilterSet):
     role = filters.MultipleChoiceFilter(choices=Role.choices, distinct=False)
-    is_active = filters.BooleanFilter()
+    is_active = FlagFilter()
     search = filters.CharFilter(method="matching", max_length=200, help_text="Part of username, name or e-mail.")
 
     class Meta:
@@ -96,9 +98,7 @@ class UserFilter(filters.FilterSet):
         fields = ["role", "is_active"]
 
     def matching(self, queryset: QuerySet[User], name: str, value: str) -> QuerySet[User]:
-        return queryset.filter(
-            Q(username__icontains=value) | Q(name__icontains=value) | Q(email__icontains=value)
-        )
+        return queryset.filter(Q(username__icontains=value) | Q(name__icontains=value) | Q(email__icontains=value))
 
 
 class UserList(EntityList):

@@ -24,7 +24,7 @@ def moment(value: Any) -> SafeString | str:
         '<time datetime="{}" title="{} UTC">{}</time>',
         value.isoformat(),
         date(value, "Y-m-d H:i:s"),
-        date(value, "j M Y, H:i"),
+        date(value, "DATETIME_FORMAT"),
     )
 
 

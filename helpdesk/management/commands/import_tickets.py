@@ -9,7 +9,7 @@ from django.db import DatabaseError
 from tqdm import tqdm
 
 from helpdesk.changes.actor import acting_as
-from helpdesk.management.ticket_import.importer import Importer, find_person
+from helpdesk.management.ticket_import.importer import Importer, Outcome, find_person
 from helpdesk.management.ticket_import.mapping import ColumnMapping, Settings
 from helpdesk.management.ticket_import.problems import Unreadable
 from helpdesk.management.ticket_import.report import Report, problem_line
@@ -79,10 +79,14 @@ class Command(BaseCommand):
                     outcome = importer.take(row)
                     report.add(outcome)
                     if not options["json"]:
-                        for problem in outcome.problems:
-                            tqdm.write(problem_line(problem), file=self.stderr)
+                        self._say_problems(outcome)
                     bar.update(table.bytes_read - bar.n)
         except KeyboardInterrupt:
             report.stopped_by = "interrupted"
         except DatabaseError as error:
             report.stopped_by = f"the database does not answer ({str(error).strip().splitlines()[0]})"
+
+    def _say_problems(self, outcome: Outcome) -> None:
+        for problem in outcome.problems:
+            with tqdm.external_write_mode(file=sys.stderr):
+                self.stderr.write(problem_line(problem))

@@ -1,4 +1,3 @@
-import errno
 import http.client
 import os
 import sys
@@ -40,13 +39,14 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from None
 
     def _serve(self, host: str, port: int) -> None:
+        if not 0 < port < 65536:
+            raise CommandError(f"Cannot listen on {host}, port {port}: ports go from 1 to 65535.")
         try:
             sockets = open_sockets(host, port)
         except PortTaken:
             raise CommandError(f"Port {port} is taken. Try another one: PORT={port + 1} make run") from None
-        except (OSError, OverflowError) as error:
-            reason = "needs more rights" if getattr(error, "errno", 0) == errno.EACCES else str(error)
-            raise CommandError(f"Cannot listen on {host}, port {port}: {reason}") from None
+        except OSError as error:
+            raise CommandError(f"Cannot listen on {host}, port {port}: {error.strerror}.") from None
         for line in prepare():
             self._say(line)
         self._say("Starting …")

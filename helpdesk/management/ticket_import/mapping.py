@@ -38,12 +38,12 @@ class Settings:
     def read(cls, path: Path | None, options: Mapping[str, Any]) -> "Settings":
         """A TOML or JSON file, and options that take the place of what it says. Raises Unreadable."""
         found = _read_file(path) if path else {}
-        found.update({name: value for name, value in options.items() if value})
         known = {field.name for field in fields(cls)}
         for name, value in found.items():
             if name not in known:
                 raise Unreadable(f"The mapping has “{name}”, which means nothing. {_meant(name, known)}")
             _check_type(name, value)
+        found.update({name: value for name, value in options.items() if value})
         if isinstance(found.get("tags"), str):
             found["tags"] = [column.strip() for column in found["tags"].split(",")]
         settings = cls(**found)

@@ -55,8 +55,9 @@ class Command(DeliveriesCommand):
             raise CommandError("Name deliveries by their ids, or a time by --since: one of both.")
         if ids and (endpoint or states):
             raise CommandError("--endpoint and --state choose among those --since a time, not among ids.")
+        left_out: dict[str, int] = {}
         if since is None:
-            sendable, left_out = _named(ids), {}
+            sendable = _named(ids)
         else:
             wanted = WebhookDelivery.objects.filter(created_at__gte=since, state__in=states or NOT_ARRIVED)
             if endpoint:
@@ -66,8 +67,8 @@ class Command(DeliveriesCommand):
         if as_json:
             write_json(self.stdout, {"count": count, "dry_run": dry_run, "left_out": left_out})
             return
-        noun = "delivery" if count == 1 else "deliveries"
-        self.stdout.write(f"{count} {noun} would be sent again." if dry_run else f"Sending {count} {noun} again.")
+        noun, verb = "delivery" if count == 1 else "deliveries", "would" if dry_run else "will"
+        self.stdout.write(f"{count} {noun} {verb} be sent again.")
         for reason, number in left_out.items():
             self.stdout.write(f"Left out: {number} {reason}.")
 

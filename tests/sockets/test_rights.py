@@ -1,0 +1,188 @@
+"""Who is told what: every room, both doors, before and after a right is lost or won."""
+
+import pytest
+
+from comments.models import Comment
+from helpdesk.accounts.models import Role, User
+from knowledge.models import Article, ArticleStatus
+from tickets.models import Attachment, Ticket
+
+from .changes import change, do, summary, told
+from .clients import Closed, PlainClient
+
+EVERY_ROOM = ("tickets", "comments", "attachments", "kb")
+
+
+def attachment(ticket: Ticket, **fields) -> Attachment:
+    return Attachment(ticket=ticket, file="x/y.png", filename="y.png", content_type="image/png", size=4, **fields)
+
+
+@pytest.mark.parametrize(
+    ("role", "is_told"),
+    [(Role.ADMIN, True), (Role.AGENT, True), (Role.CUSTOMER, False)],
+)
+async def test_what_concerns_a_ticket_is_told_to_staff_and_its_requester(connect, make_user, ticket, role, is_told):
+    watching = await connect(await do(make_user, "watching", role), *EVERY_ROOM)
+    requester = await connect(ticket.requester, *EVERY_ROOM)
+    await change(ticket, priority="high")
+    comment = await do(Comment(ticket=ticket, content="Hello").post)
+    await change(comment, content="Hello!")
+    file = attachment(ticket)
+    await do(file.save)
+    await change(file, filename="z.png")
+    await do(file.delete)
+    await do(comment.delete)
+    await do(ticket.delete)
+
+    expected = [
+        ("ticket.update", "updated"),
+        ("comment.update", "created"),
+        ("comment.update", "updated"),
+        ("attachment.update", "created"),
+        ("attachment.update", "updated"),
+        ("attachment.update", "deleted"),
+        ("comment.update", "deleted"),
+        ("ticket.update", "deleted"),
+    ]
+    assert summary(await told(watching)) == (expected if is_told else [])
+    assert [it for it in summary(await told(requester)) if it[0] != "notification"] == expected
+
+
+@pytest.mark.parametrize("role", Role.values)
+async def test_internal_notes_and_files_are_for_staff(connect, make_user, ticket, agent, role):
+    user = ticket.requester if role == Role.CUSTOMER else await do(make_user, "watching", role)
+    client = await connect(user, *EVERY_ROOM, f"ticket:{ticket.pk}")
+    note = await do(Comment(ticket=ticket, author=agent, content="An arsonist", is_internal=True).post)
+    await change(note, content="A known arsonist")
+    file = attachment(ticket, is_internal=True)
+    await do(file.save)
+    await do(file.delete)
+    await do(note.delete)
+    events = await told(client)
+    assert len(events) == (0 if role == Role.CUSTOMER else 5)
+
+
+async def test_a_comment_turned_internal_is_removed_and_turned_back_is_created(connect, ticket, comment, agent):
+    customer = await connect(ticket.requester, "comments")
+    colleague = await connect(agent, "comments")
+    await change(comment, is_internal=True)
+    await change(comment, content="Between us")
+    await change(comment, is_internal=False)
+    events = [payload for name, payload in await told(customer) if name == "comment.update"]
+    assert [payload["action"] for payload in events] == ["removed", "created"]
+    assert events[0]["data"] == {"id": str(comment.pk)}
+    assert events[1]["data"]["content"] == "Between us"
+    assert [it for it in summary(await told(colleague)) if it[0] == "comment.update"] == [
+        ("comment.update", "updated")
+    ] * 3
+
+
+async def test_a_ticket_that_changes_hands_takes_its_conversation_along(connect, ticket, customer, other_customer):
+    before = await connect(customer, *EVERY_ROOM, f"ticket:{ticket.pk}")
+    after = await connect(other_customer, *EVERY_ROOM)
+    await change(ticket, requester=other_customer)
+    comment = await do(Comment(ticket=ticket, content="To the new requester").post)
+    await change(ticket, title="Another title")
+
+    [(name, lost)] = await told(before)
+    assert (name, lost["action"], lost["data"]) == ("ticket.update", "removed", {"id": str(ticket.pk)})
+    gained = [(name, payload) for name, payload in await told(after) if name != "notification"]
+    assert summary(gained) == [
+        ("ticket.update", "created"),
+        ("comment.update", "created"),
+        ("ticket.update", "updated"),
+    ]
+    assert gained[0][1]["data"]["requester_id"] == str(other_customer.pk)
+    assert gained[1][1]["data"]["id"] == str(comment.pk)
+
+
+async def test_articles_come_and_go_without_a_join(connect, customer, agent):
+    reader, writer = await connect(customer), await connect(agent)
+    draft = await do(Article.objects.create, title="Half-baked", body="-")
+    await change(draft, body="More")
+    assert await told(reader) == []
+    assert summary(await told(writer)) == [("kb.update", "created"), ("kb.update", "updated")]
+
+    await change(draft, status=ArticleStatus.PUBLISHED)
+    assert summary(await told(reader)) == [("kb.update", "created"), ("notification", "kb_article_created")]
+    await change(draft, status=ArticleStatus.DRAFT)
+    [(name, gone)] = await told(reader)
+    assert (name, gone["action"], gone["data"]) == ("kb.update", "removed", {"id": str(draft.pk)})
+
+
+@pytest.mark.parametrize("role", Role.values)
+async def test_changes_of_people_are_for_administrators(connect, make_user, role):
+    client = await connect(await do(make_user, "watching", role))
+    user = await do(make_user, "private")
+    await change(user, name="Very Private")
+    await do(user.deactivate)
+    events = await told(client)
+    if role == Role.ADMIN:
+        assert [it for it in summary(events) if it[0] == "user.update"] == [
+            ("user.update", "created"),
+            ("user.update", "updated"),
+            ("user.update", "updated"),
+        ]
+    else:
+        assert events == []
+
+
+async def test_notifications_are_ones_own_and_follow_the_update(connect, ticket, customer, agent, other_agent):
+    await change(ticket, assignee=agent)
+    requester, assignee, colleague = (
+        await connect(customer, "comments"),
+        await connect(agent, "comments"),
+        await connect(other_agent, "comments"),
+    )
+    await do(Comment(ticket=ticket, author=other_agent, content="News").post)
+    for owner in (requester, assignee):
+        events = await told(owner)
+        assert summary(events) == [("comment.update", "created"), ("notification", "comment_on_ticket")]
+        (_, update), (_, notification) = events
+        assert notification["data"] == update["data"]
+        assert notification["cursor"] == update["cursor"]
+        assert notification["message"] == notification["notification"]["message"]
+    assert summary(await told(colleague)) == [("comment.update", "created")]
+
+
+async def test_staff_and_customers_get_the_entity_as_the_api_gives_it_to_them(connect, ticket, customer, agent):
+    await change(ticket, source="legacy", external_id="7")
+    theirs, ours = await connect(customer, "tickets"), await connect(agent, "tickets")
+    await change(ticket, title="Still on fire")
+    assert "source" not in (await theirs.event("ticket.update"))["data"]
+    assert (await ours.event("ticket.update"))["data"]["source"] == "legacy"
+
+
+async def test_a_changed_role_counts_at_once(connect, ticket, agent):
+    client = await connect(agent, "tickets", "comments", f"ticket:{ticket.pk}")
+    await change(agent, role=Role.CUSTOMER)
+    await do(Comment(ticket=ticket, content="No longer yours").post)
+    resync = await client.event("resync_required", reason="role_changed")
+    assert resync["message"]
+    assert await told(client) == []
+    assert (await client.ask("join", room=f"ticket:{ticket.pk}"))["error"]["code"] == "not_found"
+
+    await change(agent, role=Role.ADMIN)
+    await client.event("resync_required", reason="role_changed")
+    newcomer = await do(User.objects.create_user, "newcomer")
+    events = await told(client)
+    assert summary(events) == [
+        ("user.update", "updated"),  # their own new role
+        ("user.update", "created"),
+        ("notification", "user_created"),
+    ]
+    assert events[1][1]["data"]["id"] == str(newcomer.pk)
+
+
+async def test_deactivation_ends_the_connection_before_anything_else_is_told(connect, ticket, agent):
+    client = await connect(agent, "comments")
+
+    def leave_and_go_on() -> None:
+        agent.deactivate()
+        Comment(ticket=ticket, content="After they left").post()
+
+    await do(leave_and_go_on)
+    with pytest.raises(Closed) as ended:
+        await client.next_event()
+    if isinstance(client, PlainClient):
+        assert (ended.value.code, bool(ended.value.reason)) == (4401, True)
