@@ -4,10 +4,7 @@ import itertools
 import random
 
 # From frequent to rare: the n-th is used about 1/n as often as the first, as in every natural language.
-SUBJECTS = (
-    "invoice password delivery login printer refund account order email subscription payment website network phone "
-    "report licence export calendar backup laptop discount address contract firewall scanner headset translation"
-).split()
+SUBJECTS = ["invoice", "password", "delivery", "login", "printer", "refund", "account", "order", "email", "subscription", "payment", "website", "network", "phone", "report", "licence", "export", "calendar", "backup", "laptop", "discount", "address", "contract", "firewall", "scanner", "headset", "translation"]
 COMPLAINTS = (
     "The {} does not work since this morning",
     "I cannot find my {}",
@@ -20,11 +17,8 @@ COMPLAINTS = (
     "Somebody else has access to my {}",
     "The {} was charged twice",
 )
-COMMON = (
-    "the I to and a is it not my we in of have you for that this with on was but please can be when our your are "
-    "still again after since page nothing happens tried team customer today yesterday screen button screenshot thanks"
-).split()
-_SYLLABLES = "ba ce di fo gu ka le mi no pu ra se ti vo zu bran dek fil gor han jut kel lom mer nap".split()
+COMMON = ["the", "I", "to", "and", "a", "is", "it", "not", "my", "we", "in", "of", "have", "you", "for", "that", "this", "with", "on", "was", "but", "please", "can", "be", "when", "our", "your", "are", "still", "again", "after", "since", "page", "nothing", "happens", "tried", "team", "customer", "today", "yesterday", "screen", "button", "screenshot", "thanks"]
+_SYLLABLES = ["ba", "ce", "di", "fo", "gu", "ka", "le", "mi", "no", "pu", "ra", "se", "ti", "vo", "zu", "bran", "dek", "fil", "gor", "han", "jut", "kel", "lom", "mer", "nap"]
 SEVERAL_PARAGRAPHS = 0.15
 """The share of descriptions that tell the whole story."""
 

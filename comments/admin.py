@@ -10,6 +10,7 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
 from comments.models import Comment, TicketClosed
+from helpdesk.accounts.authentication import caller
 from helpdesk.changes.admin import ChangesForm, VisibleAdmin, badge
 from tickets.models import Status
 
@@ -66,7 +67,7 @@ class CommentAdmin(VisibleAdmin):
         if change:
             super().save_model(request, obj, form, change)
         else:
-            obj.author = request.user
+            obj.author = caller(request)
             obj.post()
 
     @admin.display(description="author")

@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
+from helpdesk.accounts.authentication import caller
 from helpdesk.changes.admin import VisibleAdmin, badge
 from knowledge.models import Article
 
@@ -26,7 +27,7 @@ class ArticleAdmin(VisibleAdmin):
 
     def save_model(self, request: HttpRequest, obj: Article, form: Any, change: bool) -> None:
         if not change:
-            obj.author = request.user
+            obj.author = caller(request)
         super().save_model(request, obj, form, change)
 
     @admin.display(description="author")

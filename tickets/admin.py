@@ -16,6 +16,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
+from helpdesk.accounts.authentication import caller
 from helpdesk.accounts.models import STAFF_ROLES, User
 from helpdesk.changes.admin import ChangesForm, ReadOnlyAdmin, VisibleAdmin, badge
 from helpdesk.changes.unit import unit
@@ -44,7 +45,8 @@ class TicketForm(ChangesForm):
         for name, condition in (("requester", active), ("assignee", active & Q(role__in=STAFF_ROLES))):
             if name in self.fields:
                 present = Q(pk=getattr(self.instance, f"{name}_id"))
-                self.fields[name].queryset = User.objects.filter(condition | present)
+                field: Any = self.fields[name]
+                field.queryset = User.objects.filter(condition | present)
 
     def clean_tags(self) -> list[str]:
         try:
@@ -63,7 +65,7 @@ class AssignedFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Ticket]) -> QuerySet[Ticket]:
         match self.value():
             case "me":
-                return queryset.filter(assignee=request.user)
+                return queryset.filter(assignee=caller(request))
             case "nobody":
                 return queryset.filter(assignee=None)
         return queryset
@@ -136,7 +138,8 @@ class TicketAdmin(VisibleAdmin):
     actions = ("assign_to_me",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Ticket]:
-        return super().get_queryset(request).with_people()
+        tickets: Any = super().get_queryset(request)
+        return tickets.with_people()
 
     def get_fieldsets(self, request: HttpRequest, obj: Ticket | None = None) -> Any:
         return self.fieldsets if obj else self.add_fieldsets
@@ -175,8 +178,8 @@ class TicketAdmin(VisibleAdmin):
     def assign_to_me(self, request: HttpRequest, queryset: QuerySet[Ticket]) -> None:
         count = 0
         with unit():
-            for ticket in queryset.exclude(assignee=request.user).select_related("requester"):
-                ticket.assignee = request.user
+            for ticket in queryset.exclude(assignee=caller(request)).select_related("requester"):
+                ticket.assignee = caller(request)
                 ticket.save(update_fields=["assignee"])
                 count += 1
         messages.success(request, f"{count} {'ticket is' if count == 1 else 'tickets are'} now assigned to you.")
@@ -227,8 +230,9 @@ def attach(attachment: Attachment) -> None:
             attachment.ticket = ticket
             attachment.save()
     except BaseException as error:
-        if attachment.file._committed:
-            attachment.file.storage.delete(attachment.file.name)
+        file: Any = attachment.file
+        if file._committed:
+            file.storage.delete(file.name)
         if isinstance(error, OSError):
             logger.error("An attachment could not be stored: %s", error)
             raise ValidationError("The file could not be stored. Please try again.") from error
@@ -259,7 +263,7 @@ class AttachmentAdmin(VisibleAdmin):
         if change:
             super().save_model(request, obj, form, change)
         else:
-            obj.uploaded_by = request.user
+            obj.uploaded_by = caller(request)
             attach(obj)
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as BaseUserAdmin
 from django.contrib.auth.forms import AdminPasswordChangeForm, AdminUserCreationForm
@@ -33,11 +34,11 @@ def _refuse_without_administrator(leaving: User) -> None:
         raise ValidationError("This is the last active administrator: make someone else one first.")
 
 
-class _UsernameCheck:
+class _UsernameCheck(forms.ModelForm):
     """The database takes a username in one letter case only; say so beside the field."""
 
     def clean_username(self) -> str:
-        username = self.cleaned_data["username"]
+        username: str = self.cleaned_data["username"]
         if User.objects.filter(username__iexact=username).exclude(pk=self.instance.pk).exists():
             raise ValidationError("A person with that username exists already.")
         return username
@@ -137,7 +138,7 @@ class PersonAdmin(VisibleAdmin, BaseUserAdmin):
             return
         deactivated = []
         with unit():
-            for person in queryset.active():
+            for person in queryset.filter(is_active=True):
                 try:
                     if person == request.user:
                         raise ValidationError("You cannot deactivate yourself.")

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from django.db.models import QuerySet
+
 from comments.models import Comment
 from helpdesk.accounts.models import User
 from tickets.models import Attachment, Ticket
@@ -43,7 +45,7 @@ def of(ticket: Ticket, user: User) -> Conversation:
     return Conversation(items[-MAX_ITEMS:], more=len(items) > MAX_ITEMS)
 
 
-def _latest(queryset):
+def _latest(queryset: QuerySet) -> QuerySet:
     return queryset.order_by("-created_at", "-id")[: MAX_ITEMS + 1]
 
 

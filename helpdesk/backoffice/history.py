@@ -26,7 +26,6 @@ _MODELS: dict[str, type[EmittingModel]] = {
     "kb_article": Article,
     "user": User,
 }
-_ENTITIES = {model: entity for entity, model in _MODELS.items()}
 # Texts whose old and new form would fill the page.
 _LONG = {"description", "content", "body"}
 _PEOPLE = {"assignee_id", "requester_id"}
@@ -49,7 +48,7 @@ def of_ticket(ticket: Ticket, user: User) -> list[Entry]:
 
 def of(instance: Model, user: User) -> list[Entry] | None:
     """One object, the latest first; None for a model that the event log knows nothing of."""
-    entity = _ENTITIES.get(type(instance))
+    entity = next((entity for entity, model in _MODELS.items() if isinstance(instance, model)), None)
     if entity is None:
         return None
     return _entries(Event.objects.visible_to(user).filter(entity=entity, entity_id=instance.pk))
@@ -123,7 +122,8 @@ def _change(entity: str, name: str, old: Any, new: Any, names: dict[str, str]) -
             return f"made the {entity} {'internal' if new else 'public'}"
         case "is_active":
             return "activated this person" if new else "deactivated this person"
-    label = _MODELS[entity]._meta.get_field(name).verbose_name
+    field: Any = _MODELS[entity]._meta.get_field(name)
+    label = field.verbose_name
     if name in _LONG:
         return f"edited the {entity if name == 'content' else label}"
     return f"changed the {label} from {_value(entity, name, old)} to {_value(entity, name, new)}"
@@ -140,7 +140,8 @@ def _tags(old: list[str], new: list[str]) -> str:
 
 
 def _value(entity: str, name: str, value: Any) -> str:
-    choices = dict(_MODELS[entity]._meta.get_field(name).flatchoices)
+    field: Any = _MODELS[entity]._meta.get_field(name)
+    choices = dict(field.flatchoices)
     if value in choices:
         return str(choices[value])
     return f"“{value}”" if value not in (None, "") else "nothing"

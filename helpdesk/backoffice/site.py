@@ -1,18 +1,19 @@
 """The admin site as the staff's back office."""
 
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import admin
 from django.contrib.admin.forms import AdminAuthenticationForm
 from django.contrib.admin.views.autocomplete import AutocompleteJsonView
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from rest_framework.throttling import SimpleRateThrottle
 
 from comments.models import Comment
+from helpdesk.accounts.authentication import caller
 from helpdesk.accounts.models import STAFF_ROLES, User
 from helpdesk.backoffice import dashboard
 from knowledge.models import Article
@@ -76,7 +77,7 @@ class SignInThrottle(SimpleRateThrottle):
 
 class SignInForm(AdminAuthenticationForm):
     def clean(self) -> dict[str, Any]:
-        if not SignInThrottle().allow_request(self.request, None):
+        if not SignInThrottle().allow_request(cast(Any, self.request), cast(Any, None)):
             raise ValidationError("Too many attempts to sign in. Please wait a minute.", code="throttled")
         return super().clean()
 
@@ -109,7 +110,7 @@ class BackofficeSite(admin.AdminSite):
         return sorted(super().get_app_list(request, app_label), key=lambda app: _APPS.index(app["app_label"]))
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
-        return super().index(request, {**dashboard.numbers(request.user), **(extra_context or {})})
+        return super().index(request, {**dashboard.numbers(caller(request)), **(extra_context or {})})
 
-    def autocomplete_view(self, request: HttpRequest) -> HttpResponse:
+    def autocomplete_view(self, request: HttpRequest) -> Any:
         return Autocompletion.as_view(admin_site=self)(request)

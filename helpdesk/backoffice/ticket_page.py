@@ -15,9 +15,10 @@ from django.template.response import TemplateResponse
 from django.urls import path, reverse
 
 from comments.models import Comment
+from helpdesk.accounts.authentication import caller
 from helpdesk.accounts.models import User
 from helpdesk.backoffice import conversation, history
-from helpdesk.changes.admin import LinesField
+from helpdesk.changes.admin import LinesField, does_not_exist
 from helpdesk.changes.identifiers import uuid7
 from notifications.admin.subjects import id_in
 from notifications.models import WebhookDelivery
@@ -50,13 +51,16 @@ class OnceForm(forms.ModelForm):
             try:
                 self.write()
             except IntegrityError:
-                # The other click was quicker, and not yet committed when we looked.
+                # The other click was quicker, and had not committed when we looked.
                 existing = self._find(new_id)
-                if existing is None:
-                    raise
-        elif not self._is_same(existing):
+                if existing is None or not self._is_same(existing):
+                    raise ValidationError("This page was sent twice at the same time. Please send it again.") from None
+                return existing
+        elif self._is_same(existing):
+            return existing
+        else:
             self.write()
-        return self.instance if existing is None or not self._is_same(existing) else existing
+        return self.instance
 
     def _find(self, id_: UUID) -> Any | None:
         return self._meta.model._base_manager.filter(pk=id_).first()
@@ -83,7 +87,8 @@ class AnswerForm(OnceForm):
 
     def __init__(self, *args: Any, comments: QuerySet[Comment], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["parent"].queryset = comments
+        parent: Any = self.fields["parent"]
+        parent.queryset = comments
 
     def write(self) -> None:
         self.instance.post()
@@ -92,7 +97,8 @@ class AnswerForm(OnceForm):
 class UploadForm(OnceForm, AttachmentForm):
     same = ("ticket_id", "uploaded_by_id", "filename", "size")
 
-    class Meta(AttachmentForm.Meta):
+    class Meta:
+        model = Attachment
         fields = ("file", "is_internal")
 
     def write(self) -> None:
@@ -111,15 +117,21 @@ class TicketPage(TicketAdmin):
         ]
 
     def render_change_form(
-        self, request: HttpRequest, context: dict[str, Any], *args: Any, obj: Ticket | None = None, **kwargs: Any
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Ticket | None = None,
     ) -> HttpResponse:
         if obj is not None:
             context.update(self._page(request, obj))
-        return super().render_change_form(request, context, *args, obj=obj, **kwargs)
+        return super().render_change_form(request, context, add, change, form_url, obj)
 
     def _page(self, request: HttpRequest, ticket: Ticket) -> dict[str, Any]:
         """What the page shows besides the ticket's fields."""
-        user = request.user
+        user = caller(request)
         page: dict[str, Any] = {
             "conversation": conversation.of(ticket, user),
             "history": history.of_ticket(ticket, user),
@@ -128,7 +140,8 @@ class TicketPage(TicketAdmin):
         }
         if user.has_perm("comments.add_comment"):
             comments = _comments(ticket, user)
-            parent = comments.filter(pk=id_in(request.GET.get("reply_to", ""))).select_related("author").first()
+            asked = id_in(request.GET.get("reply_to", ""))
+            parent = comments.select_related("author").filter(pk=asked).first() if asked else None
             new = Comment(ticket=ticket, author=user, parent=parent, is_internal=bool(parent and parent.is_internal))
             page |= {"parent": parent, "answer_form": AnswerForm(instance=new, comments=comments)}
         if user.has_perm("tickets.add_attachment"):
@@ -146,8 +159,8 @@ class TicketPage(TicketAdmin):
         """Post a reply or an internal note as whoever is signed in."""
 
         def form_for(ticket: Ticket) -> AnswerForm:
-            new = Comment(ticket=ticket, author=request.user)
-            return AnswerForm(request.POST, instance=new, comments=_comments(ticket, request.user))
+            new = Comment(ticket=ticket, author=caller(request))
+            return AnswerForm(request.POST, instance=new, comments=_comments(ticket, caller(request)))
 
         return self._write(request, object_id, "comments.add_comment", form_for, "comment")
 
@@ -155,7 +168,7 @@ class TicketPage(TicketAdmin):
         """Attach a file to the ticket."""
 
         def form_for(ticket: Ticket) -> UploadForm:
-            new = Attachment(ticket=ticket, uploaded_by=request.user)
+            new = Attachment(ticket=ticket, uploaded_by=caller(request))
             return UploadForm(request.POST, request.FILES, instance=new, prefix="upload")
 
         return self._write(request, object_id, "tickets.add_attachment", form_for, "attachment")
@@ -172,7 +185,7 @@ class TicketPage(TicketAdmin):
             raise PermissionDenied
         ticket = self.get_object(request, unquote(object_id))
         if ticket is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+            return does_not_exist(request, Ticket, object_id)
         page = reverse("admin:tickets_ticket_change", args=[ticket.pk])
         if request.method != "POST":
             return HttpResponseRedirect(page)

@@ -1,22 +1,23 @@
 """What every page of the admin has in common. Each app's `admin.py` builds on it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from typing import Any, ClassVar
 from uuid import UUID
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.widgets import AdminTextareaWidget, AutocompleteSelect, RelatedFieldWidgetWrapper
 from django.core.paginator import Paginator
-from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.db import transaction
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
-from helpdesk.changes.models import SoftDeleteModel
 from helpdesk.changes.text import BoundedTextField
 from helpdesk.changes.unit import unit
 
@@ -49,14 +50,14 @@ class LinesField(forms.CharField):
     widget = forms.Textarea
 
     def to_python(self, value: Any) -> str:
-        return super().to_python(value).replace("\r\n", "\n")
+        return (super().to_python(value) or "").replace("\r\n", "\n")
 
 
 class IdSelect(AutocompleteSelect):
     """Django's asks the database for the label of whatever was sent; what is no id would end in an error page."""
 
-    def optgroups(self, name: str, value: list[str], attr: Any = None) -> list:
-        return super().optgroups(name, [text for text in value if not text or _is_id(text)], attr)
+    def optgroups(self, name: str, value: Sequence[str], attrs: Any = None) -> list:
+        return super().optgroups(name, [text for text in value if not text or _is_id(text)], attrs)
 
 
 def _is_id(text: str) -> bool:
@@ -102,10 +103,17 @@ class VisibleAdmin(admin.ModelAdmin):
     list_max_show_all = 50
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
-        return self.model._default_manager.visible_to(request.user).order_by(*self.get_ordering(request))
+        objects: Any = self.model._default_manager
+        ordering: Any = self.get_ordering(request) or self.opts.ordering
+        return objects.visible_to(request.user).order_by(*ordering)
 
-    def get_ordering(self, request: HttpRequest) -> Iterable[str]:
-        return self.ordering or self.model._meta.ordering
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        found = super().get_object(request, object_id, from_field)
+        if found is None or request.method != "POST" or not transaction.get_connection().in_atomic_block:
+            return found
+        # What is about to be changed is locked and read again, so that nothing done meanwhile is overwritten.
+        self.model._base_manager.select_for_update().filter(pk=found.pk).values("pk").first()
+        return super().get_object(request, object_id, from_field)
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name in self.get_autocomplete_fields(request):
@@ -114,10 +122,11 @@ class VisibleAdmin(admin.ModelAdmin):
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
-        if isinstance(getattr(field, "widget", None), RelatedFieldWidgetWrapper):
+        widget = field.widget if field else None
+        if isinstance(widget, RelatedFieldWidgetWrapper):
             # What a field refers to has a page of its own, and many who choose it may not go there.
             for what in ("add", "change", "delete", "view"):
-                setattr(field.widget, f"can_{what}_related", False)
+                setattr(widget, f"can_{what}_related", False)
         return field
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -129,21 +138,19 @@ class VisibleAdmin(admin.ModelAdmin):
         title = {"title": capfirst(self.opts.verbose_name_plural)}
         return super().changelist_view(request, {**title, **(extra_context or {})})
 
-    def response_action(self, request: HttpRequest, queryset: QuerySet) -> HttpResponse | None:
+    def response_action(self, request: HttpRequest, queryset: QuerySet, *args: Any) -> HttpResponse | None:
         if request.POST.get("select_across") == "1":
             # "All" on the page means all that were counted.
             queryset = queryset.filter(pk__in=queryset.values("pk")[:MAX_COUNT])
-        return super().response_action(request, queryset)
+        return super().response_action(request, queryset, *args)
 
     def get_deleted_objects(self, objs: Iterable[Any], request: HttpRequest) -> tuple[list, dict, set, list]:
-        if not issubclass(self.model, SoftDeleteModel):
-            return super().get_deleted_objects(objs, request)
-        # Nothing else goes with it: the row stays, and so does what refers to it.
+        # Nothing else goes with what is deleted: the row stays, and so does what refers to it.
         objects = list(objs)
         names = [str(instance) for instance in objects[:MAX_NAMED]]
         if len(objects) > MAX_NAMED:
             names.append(f"… and {len(objects) - MAX_NAMED:,} more")
-        return names, {self.model._meta.verbose_name_plural: len(objects)}, set(), []
+        return names, {self.opts.verbose_name_plural: len(objects)}, set(), []
 
 
 class ReadOnlyAdmin(VisibleAdmin):
@@ -171,7 +178,13 @@ class FixedChoicesFilter(admin.SimpleListFilter):
         known = {value for value, _label in self.choices_known}
         if self.value() is None:
             return queryset
-        return queryset.filter(**{self.parameter_name: self.value()}) if self.value() in known else queryset.none()
+        return queryset.filter((self.parameter_name, self.value())) if self.value() in known else queryset.none()
+
+
+def does_not_exist(request: HttpRequest, model: type[Model], object_id: str) -> HttpResponse:
+    """Back to the front page, with the words the admin has for a wrong id."""
+    messages.warning(request, f"{capfirst(model._meta.verbose_name)} with ID “{object_id}” doesn’t exist.")
+    return HttpResponseRedirect(reverse("admin:index"))
 
 
 def badge(kind: str, value: str, label: str) -> SafeString:

@@ -14,7 +14,8 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.timesince import timesince
 
-from helpdesk.changes.admin import FixedChoicesFilter, ReadOnlyAdmin, badge, preformatted
+from helpdesk.accounts.authentication import caller
+from helpdesk.changes.admin import FixedChoicesFilter, ReadOnlyAdmin, badge, does_not_exist, preformatted
 from notifications import catalogue
 from notifications.admin.subjects import id_in, page_of
 from notifications.models import WebhookAttempt, WebhookDelivery
@@ -100,7 +101,7 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
             raise PermissionDenied
         delivery = self.get_object(request, unquote(object_id))
         if delivery is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+            return does_not_exist(request, WebhookDelivery, object_id)
         if request.method == "POST":
             self.redeliver_selected(request, self.get_queryset(request).filter(pk=delivery.pk))
         return HttpResponseRedirect(reverse("admin:notifications_webhookdelivery_change", args=[delivery.pk]))
@@ -183,7 +184,7 @@ class WebhookAttemptAdmin(ReadOnlyAdmin):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[WebhookAttempt]:
-        visible = WebhookDelivery.objects.visible_to(request.user)
+        visible = WebhookDelivery.objects.visible_to(caller(request))
         return WebhookAttempt.objects.filter(delivery__in=visible).order_by(*self.ordering)
 
     def get_search_results(
@@ -203,9 +204,9 @@ class WebhookAttemptAdmin(ReadOnlyAdmin):
         return "–" if attempt.total_ms is None else f"{attempt.total_ms:.0f} ms"
 
     @admin.display(description="response head")
-    def head_text(self, attempt: WebhookAttempt) -> SafeString:
+    def head_text(self, attempt: WebhookAttempt) -> SafeString | str:
         return preformatted(attempt.response_head)
 
     @admin.display(description="response body")
-    def body_text(self, attempt: WebhookAttempt) -> SafeString:
+    def body_text(self, attempt: WebhookAttempt) -> SafeString | str:
         return preformatted(attempt.response_body)

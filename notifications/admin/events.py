@@ -10,6 +10,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from helpdesk.accounts.authentication import caller
 from helpdesk.accounts.models import Role
 from helpdesk.changes.admin import FixedChoicesFilter, ReadOnlyAdmin, preformatted
 from notifications import catalogue
@@ -83,7 +84,8 @@ class NotificationAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Mark selected as read")
     def mark_as_read(self, request: HttpRequest, queryset: QuerySet[Notification]) -> None:
-        count = Notification.objects.filter(pk__in=queryset.unread().values("pk")).update(read_at=timezone.now())
+        unread = Notification.objects.unread().filter(pk__in=queryset.values("pk"))
+        count = unread.update(read_at=timezone.now())
         messages.success(request, f"{count} marked as read.")
 
 
@@ -109,7 +111,7 @@ class EventAdmin(ReadOnlyAdmin):
         if id_ is not None:
             return queryset.filter(Q(pk=id_) | Q(entity_id=id_) | Q(ticket_id=id_)), False
         if number is not None:
-            tickets = Ticket.objects.visible_to(request.user).filter(number=number)
+            tickets = Ticket.objects.visible_to(caller(request)).filter(number=number)
             return queryset.filter(ticket_id__in=tickets.values("pk")), False
         return (queryset.none() if search_term.strip() else queryset), False
 
@@ -123,15 +125,15 @@ class EventAdmin(ReadOnlyAdmin):
         return format_html('<a href="{}">{} {}</a>', url, event.entity, event.entity_id)
 
     @admin.display(description="changes")
-    def changes_text(self, event: Event) -> SafeString:
+    def changes_text(self, event: Event) -> SafeString | str:
         return preformatted(json.dumps(event.changes, indent=2, ensure_ascii=False) if event.changes else "")
 
     @admin.display(description="to staff")
-    def staff_text(self, event: Event) -> SafeString:
+    def staff_text(self, event: Event) -> SafeString | str:
         return preformatted(_indented(event.payload_staff))
 
     @admin.display(description="to customers")
-    def customer_text(self, event: Event) -> SafeString:
+    def customer_text(self, event: Event) -> SafeString | str:
         return preformatted(_indented(event.payload_customer))
 
 

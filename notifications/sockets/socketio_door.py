@@ -47,10 +47,13 @@ _UNREADABLE = ""
 class IncomingPacket(packet.Packet):
     """A Socket.IO packet; what a client sent malformed becomes an event that is refused, instead of an exception."""
 
-    def __init__(self, *args: Any, encoded_packet: Any = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if encoded_packet is not None:
-            self._take(encoded_packet)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Whether it came from a client, not what: Engine.IO may have read anything out of it, `null` for one.
+        if "encoded_packet" not in kwargs:
+            super().__init__(*args, **kwargs)
+        else:
+            super().__init__()
+            self._take(kwargs["encoded_packet"])
 
     def _take(self, encoded_packet: Any) -> None:
         try:

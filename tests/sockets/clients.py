@@ -134,7 +134,7 @@ class PlainClient(_Reader):
         return {key: answer[key] for key in answer if key not in ("type", "id")}
 
     async def close(self) -> None:
-        # After a wait that timed out the communicator has cancelled the application; a failed test must end all the same.
+        # A wait that timed out has cancelled the application; a failed test must end all the same.
         with contextlib.suppress(asyncio.CancelledError):
             await self._communicator.disconnect(timeout=WAIT)
 

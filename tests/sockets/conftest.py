@@ -41,7 +41,7 @@ async def _hub() -> AsyncIterator[None]:
 @pytest.fixture
 async def server(application, _hub) -> AsyncIterator[str]:
     """The URL of a real server in this event loop."""
-    config = uvicorn.Config(application, port=0, ws="websockets-sansio", lifespan="off", log_level="critical")
+    config = uvicorn.Config(application, port=0, ws="websockets-sansio", lifespan="off", log_config=None)
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
     while not server.started:

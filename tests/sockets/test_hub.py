@@ -1,0 +1,286 @@
+"""The hub: each event once, groups by the people who are there, and nothing lost in silence."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from channels.db import database_sync_to_async
+from channels.layers import get_channel_layer
+
+from comments.models import Comment
+from helpdesk.accounts.models import User
+from knowledge.models import Article, ArticleStatus
+from notifications import publisher, stream
+from notifications.expansion import expand_next_batch
+from notifications.models import Event, EventStream, Notification
+from notifications.payloads import encode
+from notifications.sockets import hub as hub_module
+from notifications.sockets import limits, replay
+from notifications.sockets.hub import hub
+
+from .changes import change, do, published, summary, told
+from .clients import Closed, PlainClient, token_of
+
+
+def groups() -> set[str]:
+    return {group for group, channels in get_channel_layer().groups.items() if channels}
+
+
+async def settled(condition: Any) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_it_is_in_the_groups_of_those_who_are_there(plain, customer, agent, admin):
+    assert hub.loop is None
+    one = await plain(token_of(customer)).open()
+    two = await plain(token_of(customer)).open()
+    assert hub.loop is asyncio.get_running_loop()
+    assert groups() == {"public", f"user.{customer.pk}"}
+    staff = await plain(token_of(agent)).open()
+    boss = await plain(token_of(admin)).open()
+    everyone = {f"user.{user.pk}" for user in (customer, agent, admin)}
+    assert groups() == {"public", "staff", "admins", *everyone}
+    assert all(len(channels) == 1 for channels in get_channel_layer().groups.values())
+
+    await boss.close()
+    await settled(lambda: groups() == {"public", "staff", f"user.{customer.pk}", f"user.{agent.pk}"})
+    await one.close()
+    await staff.close()
+    await settled(lambda: groups() == {"public", f"user.{customer.pk}"})
+    await two.close()
+    await settled(lambda: groups() == set())
+
+
+async def test_a_changed_role_changes_the_groups(plain, agent):
+    client = await plain(token_of(agent)).open()
+    await change(agent, role="customer")
+    await client.event("resync_required")
+    assert groups() == {"public", f"user.{agent.pk}"}
+    await change(agent, role="admin")
+    await client.event("resync_required")
+    assert groups() == {"public", "staff", "admins", f"user.{agent.pk}"}
+
+
+async def test_memberships_are_renewed(plain, customer, monkeypatch):
+    monkeypatch.setattr(limits, "GROUP_RENEWAL", 0.01)
+    await plain(token_of(customer)).open()
+    get_channel_layer().groups.clear()
+    await settled(lambda: groups() == {"public", f"user.{customer.pk}"})
+
+
+async def test_an_event_that_is_sent_again_is_shown_once(connect, ticket, admin):
+    """A publisher that takes over sends again what its predecessor may not have sent."""
+    client = await connect(admin, "comments")
+    await do(Comment(ticket=ticket, content="Once").post)
+
+    def send_again() -> None:
+        EventStream.objects.filter(pk=1).update(sent_position=0)
+        publisher.publish_once()
+
+    await database_sync_to_async(send_again)()
+    assert summary(await told(client)) == [("comment.update", "created")]
+
+
+async def test_events_keep_their_order_on_every_connection(connect, ticket, agent, admin):
+    clients = [await connect(user, "comments", "tickets") for user in (ticket.requester, agent, admin)]
+
+    def much() -> None:
+        for number in range(20):
+            Comment(ticket=ticket, content=str(number)).post()
+            ticket.title = f"Title {number}"
+            ticket.save()
+
+    await do(much)
+    for client in clients:
+        events = [(name, payload) for name, payload in await told(client) if name != "notification"]
+        assert len(events) == 40
+        cursors = [payload["cursor"] for _, payload in events]
+        assert cursors == sorted(set(cursors))
+
+
+async def test_a_large_audience_is_told_by_each_hub(connect, customer, agent, settings, monkeypatch):
+    monkeypatch.setattr(stream, "NOTIFICATIONS_IN_MESSAGE", 1)
+    settings.AUDIENCE_IN_TRANSACTION = 1
+    one, other = await connect(customer), await connect(agent)
+    article = await do(Article.objects.create, title="News", body="-", status=ArticleStatus.PUBLISHED)
+    await do(expand_next_batch)
+    for client in (one, other):
+        update = await client.event("kb.update")
+        notification = await client.event("notification")
+        assert notification["related_id"] == str(article.pk)
+        assert notification["data"] == update["data"]
+        assert notification["cursor"] > update["cursor"]
+    ids = await database_sync_to_async(list)(Notification.objects.values_list("id", flat=True))
+    assert len(ids) == 2
+
+
+@pytest.mark.parametrize(
+    "payload", [{"event": "notification.created", "notification": {"id": "n"}, "data": {"id": "d"}}, [1], 7]
+)
+async def test_a_received_webhook_is_passed_on_to_its_person(connect, customer, agent, payload):
+    """Whatever was signed: fields of ours are not to be forged."""
+    client, other = await connect(customer), await connect(agent)
+    if isinstance(payload, dict):
+        payload = {**payload, "cursor": -1, "type": "forged"}
+
+    def receive() -> Event:
+        return Event.objects.create(
+            entity="webhook",
+            action="received",
+            entity_id=customer.pk,
+            visibility="person",
+            person_id=customer.pk,
+            payload_staff=encode(payload),
+            payload_customer=encode(payload),
+        )
+
+    event = await do(receive)
+    await database_sync_to_async(event.refresh_from_db)()
+    [(name, found)] = await told(client)
+    assert (name, found["cursor"]) == ("webhook.received", event.position)
+    assert found["data"] == (payload["data"] if isinstance(payload, dict) else payload)
+    assert await told(other) == []
+
+
+async def test_a_test_of_a_webhook_is_a_notification_only(connect, customer):
+    client = await connect(customer)
+
+    def test() -> None:
+        event = Event.objects.create(
+            entity="webhook",
+            action="test",
+            entity_id=customer.pk,
+            visibility="person",
+            person_id=customer.pk,
+            payload_staff="{}",
+            payload_customer="{}",
+        )
+        Notification.objects.create(
+            event=event,
+            recipient=customer,
+            type="webhook_test",
+            message="It works",
+            related_type="webhook",
+            related_id=customer.pk,
+        )
+
+    await do(test)
+    assert summary(await told(client)) == [("notification", "webhook_test")]
+
+
+# --- trouble ---------------------------------------------------------------------------------------------------------
+async def test_a_message_that_cannot_be_handled_asks_everyone_to_fetch_anew(connect, customer, ticket, caplog):
+    client = await connect(customer, "comments")
+    await get_channel_layer().group_send("public", {"type": "hub.event", "position": 1_000})
+    assert (await client.event("resync_required"))["reason"] == "gap"
+    assert "was lost" in caplog.text
+    await database_sync_to_async(EventStream.objects.filter(pk=1).update)(last_position=1_000, sent_position=1_000)
+    await do(Comment(ticket=ticket, content="Still here").post)
+    assert summary(await told(client)) == [("comment.update", "created"), ("notification", "comment_on_ticket")][:1] + [
+        ("notification", "comment_on_ticket")
+    ]
+
+
+async def test_rights_that_cannot_be_read_end_the_connection(plain, agent, ticket, monkeypatch, caplog):
+    client = await plain(token_of(agent)).open()
+    await client.ask("join", room="comments")
+
+    def unreadable(*arguments: Any) -> None:
+        raise OSError("the database is gone")
+
+    def demote() -> None:
+        agent.role = "customer"
+        agent.save()
+        Comment(ticket=ticket, content="Not for them").post()
+
+    monkeypatch.setattr(replay, "standing", unreadable)
+    await do(demote)
+    with pytest.raises(Closed) as closed:
+        await client.next_event()
+    assert closed.value.code == 4503
+
+
+async def test_a_layer_that_is_down_refuses_with_a_reason(plain, stock, customer, monkeypatch):
+    async def down(*arguments: Any) -> None:
+        raise ConnectionError("no Redis")
+
+    monkeypatch.setattr(get_channel_layer(), "group_add", down)
+    client = await plain(token_of(customer)).connect()
+    error = await client.frame("error")
+    assert error["error"]["code"] == "unavailable"
+    assert (await client.closed()).code == 4503
+    monkeypatch.undo()
+    client = await plain(token_of(customer)).open()
+    assert groups() == {"public", f"user.{customer.pk}"}
+
+
+async def test_a_group_that_could_not_be_joined_is_tried_again_for_the_next(plain, customer, agent, monkeypatch):
+    layer = get_channel_layer()
+    join = layer.group_add
+
+    async def not_public(group: str, channel: str) -> None:
+        if group == "public":
+            raise ConnectionError("no Redis")
+        await join(group, channel)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(layer, "group_add", not_public)
+        await (await plain(token_of(customer)).connect()).closed()
+    await plain(token_of(agent)).open()
+    await settled(lambda: groups() == {"public", "staff", f"user.{agent.pk}"})
+
+
+async def test_too_much_happening_during_a_join_ends_the_connection(connect, ticket, agent, monkeypatch):
+    monkeypatch.setattr(limits, "OUTBOX_FRAMES", 3)
+    client = await connect(agent)
+    stand = replay.standing
+
+    def stand_while_much_happens(*arguments: Any) -> Any:
+        for number in range(5):
+            Comment(ticket=ticket, content=str(number)).post()
+        publisher.publish_once()
+        while len(get_channel_layer().channels):
+            pass  # the loop takes the messages while this thread waits
+        return stand(*arguments)
+
+    monkeypatch.setattr(replay, "standing", stand_while_much_happens)
+    if isinstance(client, PlainClient):
+        await client.send({"type": "join", "id": 1, "room": "comments"})
+    else:
+        await client.client.emit("join", {"room": "comments"})
+    await client.closed()
+
+
+async def test_stopping_tells_everyone_to_come_back(plain, stock, customer):
+    one = await plain(token_of(customer)).open()
+    other = await stock({"token": token_of(customer)}).open()
+    await hub.stop()
+    assert (await one.closed()).code == 4503
+    await other.closed()
+    assert hub.loop is None
+    await settled(lambda: groups() == set())
+    again = await plain(token_of(customer)).open()
+    assert (await again.ask("join", room="tickets"))["ok"] is True
+
+
+async def test_what_happened_before_a_connection_is_not_told_to_it(connect, customer, agent, ticket):
+    """Sent, but still on its way through the layer when the connection is opened."""
+    first = await connect(agent)
+    await do(Comment(ticket=ticket, content="Before").post)
+    second = await connect(agent, "comments")
+    assert await told(second) == []
+    assert await told(first) == []
+
+
+def test_there_is_one_hub_in_a_process():
+    assert hub_module.hub is hub
+    assert isinstance(json.dumps(sorted(User.watched)), str)
+
+
+async def test_without_a_connection_nothing_is_sent(ticket):
+    await published()
+    assert hub.loop is None
+    assert (await database_sync_to_async(EventStream.objects.get)(pk=1)).sent_position > 0
