@@ -15,8 +15,9 @@ django_application = get_asgi_application()  # sets Django up; what follows impo
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.urls import path, re_path
 
+from helpdesk import daphne_repairs
 from notifications import publisher
-from notifications.sockets import close_reasons, plain_door, socketio_door
+from notifications.sockets import plain_door, socketio_door
 
 _socketio = re_path(rf"^{socketio_door.PATH}/", socketio_door.application)
 
@@ -29,5 +30,5 @@ application = ProtocolTypeRouter(
     }
 )
 
-close_reasons.install()
+daphne_repairs.install()
 publisher.start()

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import F, Model, Q, QuerySet
-from django.db.models.expressions import BaseExpression
+from django.db.models import BooleanField, F, Func, Lookup, Model, QuerySet, Value
+from django.db.models.lookups import GreaterThan, LessThan
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 from rest_framework.pagination import BasePagination
@@ -22,8 +22,6 @@ from rest_framework.views import APIView
 DEFAULT_LIMIT = 25
 MAX_LIMIT = 100
 PARAMETERS = ("limit", "cursor", "order")
-
-Ordering = str | BaseExpression
 
 
 class CursorInvalid(ValidationError):
@@ -73,29 +71,43 @@ class Page:
     previous: Cursor | None
 
 
+class _Row(Func):
+    """`(a, b)`, which SQL compares like the words of a dictionary: by `b` where `a` is equal."""
+
+    template = "(%(expressions)s)"
+    output_field = BooleanField()  # of no meaning; a row is only ever compared with a row
+
+
 class Keyset:
-    """A total order of a list: one column (or expression), then the id for rows that are equal in it.
+    """A total order of a list: one field, then the id for rows that are equal in it.
 
     `name` is the order as the API calls it and ends up in the cursor; `ordering` is a field name, with `-` for
-    descending, or an expression with the direction given by the name's `-`.
+    descending.
     """
 
-    def __init__(self, name: str, ordering: Ordering) -> None:
+    def __init__(self, model: type[Model], name: str, ordering: str) -> None:
         self.name = name
-        self.descending = (ordering if isinstance(ordering, str) else name).startswith("-")
-        self.field = ordering.removeprefix("-") if isinstance(ordering, str) else "_keyset"
-        self.expression = None if isinstance(ordering, str) else ordering
+        self.descending = ordering.startswith("-")
+        self.field: Any = model._meta.get_field(ordering.removeprefix("-"))
+        self.id: Any = model._meta.pk
+
+    def takes(self, cursor: Cursor) -> bool:
+        """Whether the cursor is of this order and its value of the kind that the order compares it with."""
+        return cursor.order == self.name and type(cursor.value) is self._kind
+
+    @property
+    def _kind(self) -> type:
+        name = getattr(self.field, "output_field", self.field).get_internal_type()
+        return datetime if name == "DateTimeField" else int if name.endswith("IntegerField") else str
 
     def page(self, queryset: QuerySet, cursor: Cursor | None, limit: int) -> Page:
         """At most `limit` rows after (or before) the cursor, in the list's order. One query."""
         backward = cursor is not None and cursor.backward
         descending = self.descending != backward
-        if self.expression is not None:
-            queryset = queryset.annotate(**{self.field: self.expression})
         if cursor is not None:
             queryset = queryset.filter(self._beyond(cursor, descending))
-        keys = (F(self.field), F("pk"))
-        rows = list(queryset.order_by(*(key.desc() if descending else key.asc() for key in keys))[: limit + 1])
+        sign = "-" if descending else ""
+        rows = list(queryset.order_by(f"{sign}{self.field.name}", f"{sign}pk")[: limit + 1])
         more, rows = len(rows) > limit, rows[:limit]
         if backward:
             rows.reverse()
@@ -107,26 +119,24 @@ class Keyset:
             previous=self._cursor(rows[0], backward=True) if (more if backward else cursor) else None,
         )
 
-    def _beyond(self, cursor: Cursor, descending: bool) -> Q:
-        strictly = "lt" if descending else "gt"
-        # `a <= x AND (a < x OR id < y)`: the first part is what an index on (a, id) is entered with. SQLite and
-        # PostgreSQL both do; the plain `a < x OR (a = x AND id < y)` makes them read from the list's start.
-        return Q(**{f"{self.field}__{strictly}e": cursor.value}) & (
-            Q(**{f"{self.field}__{strictly}": cursor.value}) | Q(**{f"pk__{strictly}": cursor.id})
-        )
+    def _beyond(self, cursor: Cursor, descending: bool) -> Lookup:
+        # An index on (field, id) is entered at the very row, however many rows are equal in the field.
+        place = _Row(F(self.field.name), F(self.id.name))
+        cursor_place = _Row(Value(cursor.value, self.field), Value(cursor.id, self.id))
+        return LessThan(place, cursor_place) if descending else GreaterThan(place, cursor_place)
 
     def _cursor(self, row: Model, *, backward: bool) -> Cursor:
-        return Cursor(self.name, backward, getattr(row, self.field), row.pk)
+        return Cursor(self.name, backward, getattr(row, self.field.attname), row.pk)
 
 
 class KeysetPagination(BasePagination):
     """`{"results": […], "next": "<url or null>", "previous": "<url or null>"}`, one query a page at any depth.
 
-    A view says in `orderings` by which names a client may order, {name: field or expression}, and in
+    A view says in `orderings` by which names a client may order, {name: field, with `-` for descending}, and in
     `default_order` which of them it starts with. `limit` is 25 unless given and 100 at most.
     """
 
-    default_orderings: dict[str, Ordering] = {"created_at": "created_at", "-created_at": "-created_at"}
+    default_orderings: dict[str, str] = {"created_at": "created_at", "-created_at": "-created_at"}
 
     def paginate_queryset(self, queryset: Any, request: Request, view: APIView | None = None) -> list[Any]:
         self.url = request.build_absolute_uri()
@@ -193,29 +203,15 @@ class PageSerializer(serializers.Serializer):
     previous = serializers.URLField(allow_null=True)
 
 
-def page_of(queryset: QuerySet, orderings: Mapping[str, Ordering], order: str, cursor: str | None, limit: int) -> Page:
+def page_of(queryset: QuerySet, orderings: Mapping[str, str], order: str, cursor: str | None, limit: int) -> Page:
     """A page of a list. ValidationError for an order that is not among the `orderings` and for a bad cursor."""
     if order not in orderings:
         raise ValidationError({"order": [f"Choose one of: {', '.join(orderings)}."]})
     place = Cursor.decode(cursor) if cursor else None
-    if place is not None and place.order != order:
-        raise CursorInvalid()
-    keyset = Keyset(order, orderings[order])
-    if place is not None and not _fits(queryset, keyset, place.value):
+    keyset = Keyset(queryset.model, order, orderings[order])
+    if place is not None and not keyset.takes(place):
         raise CursorInvalid()
     return keyset.page(queryset, place, limit)
-
-
-def _fits(queryset: QuerySet, keyset: Keyset, value: Any) -> bool:
-    """Whether a cursor's value is of the kind that the order compares it with."""
-    if keyset.expression is not None:
-        return isinstance(value, int) and not isinstance(value, bool)
-    kind = queryset.model._meta.get_field(keyset.field).get_internal_type()
-    if kind == "DateTimeField":
-        return isinstance(value, datetime)
-    if kind.endswith("IntegerField"):
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, str)
 
 
 def envelope(data: Any, page: Page, url: str) -> dict[str, Any]:

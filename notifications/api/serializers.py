@@ -90,6 +90,10 @@ class NewEndpointSerializer(WebhookEndpointSerializer):
 
 
 class WebhookAttemptSerializer(serializers.ModelSerializer):
+    status = serializers.IntegerField(
+        source="status_code", read_only=True, allow_null=True, help_text="Of the HTTP answer; null where none came."
+    )
+
     class Meta:
         model = WebhookAttempt
         fields = [
@@ -97,7 +101,7 @@ class WebhookAttemptSerializer(serializers.ModelSerializer):
             "number",
             "started_at",
             "succeeded",
-            "status_code",
+            "status",
             "error_code",
             "diagnosis",
             "address",

@@ -99,7 +99,7 @@ class PlainDoor(AsyncWebsocketConsumer):
         self._is_closing = True
         error = {"code": code_name, "message": reason}
         await self._unless_gone(self.send(encode({"type": "error", "error": error})))
-        await self._unless_gone(self.close(code=code, reason=_short(reason)))
+        await self._unless_gone(self.close(code=int(code), reason=_short(reason)))
 
     @staticmethod
     async def _unless_gone(step: Awaitable[None]) -> None:

@@ -167,8 +167,9 @@ class PlainClient(_Listening):
 
     def ask(self, operation: str, /, **fields: Any) -> Payload:
         """Send an operation and give the `ack` frame with the same id."""
-        question = next(self._questions)
-        self.send({"type": operation, "id": question, **fields})
+        # `notification.read` has an id of its own, which is then the frame's.
+        question = fields.get("id", next(self._questions))
+        self.send({"type": operation, **fields, "id": question})
         return self.frame(lambda frame: frame.get("id") == question, f"the answer to {operation} {fields}")
 
     def send(self, frame: Any) -> None:

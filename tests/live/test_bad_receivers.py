@@ -155,7 +155,7 @@ def test_a_slow_receiver_is_given_up_on_and_holds_nobody_up(owner: Owner, people
             assert hanging.delivery(lambda it: True, "there")["state"] == "sending"
         for hanging in (owner, slow):
             delivery = hanging.delivery(failed, "given up on", timeout=DEADLINE + 15)
-            assert any(word in reason(delivery).lower() for word in ("second", "time", "deadline")), reason(delivery)
+            assert any(word in reason(delivery).lower() for word in ("within", "time", "deadline")), reason(delivery)
     for done in (slow, quick):
         done.api.close()
 
@@ -197,7 +197,7 @@ def test_the_test_button_answers_with_the_attempt_and_a_diagnosis(
             assert word in attempt["diagnosis"].lower(), attempt
         receiver.behave = lambda handler: respond(handler, 200)
         attempt = owner.api.test_webhook()
-        assert attempt["status_code"] == 200
+        assert attempt["status"] == 200
     attempt = owner.api.test_webhook()
     assert "refused" in attempt["diagnosis"].lower(), attempt
 
@@ -206,7 +206,7 @@ def test_an_address_inside_is_refused_when_connecting(owner: Owner) -> None:
     """A name that leads inside passes when it is saved (names change) and fails when it is used; here, no such name."""
     owner.hook("https://does-not-exist.invalid/hook")
     attempt = owner.api.test_webhook()
-    assert attempt["status_code"] is None
+    assert attempt["status"] is None
     assert attempt["diagnosis"]
 
 

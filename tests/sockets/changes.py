@@ -50,7 +50,8 @@ async def told(client: Client) -> list[tuple[str, Payload]]:
         name, payload = await client.next_event()
         if name == "notification" and payload["related_id"] == str(marker.pk):
             return found
-        if (payload.get("data") or {}).get("title") != marker.title:
+        data = payload.get("data")
+        if not (isinstance(data, dict) and data.get("title") == marker.title):
             found.append((name, payload))
 
 

@@ -135,7 +135,7 @@ class TestTrying:
             secret = api(customer).put("/api/users/me/webhook", {"webhook_url": receiver.url()}).json()["secret"]
             response = api(customer).post("/api/users/me/webhook/test")
         assert response.status_code == 200
-        assert (response.json()["status_code"], response.json()["succeeded"]) == (200, True)
+        assert (response.json()["status"], response.json()["succeeded"]) == (200, True)
         head, _, body = receiver.requests[0].partition(b"\r\n\r\n")
         headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
         payload = Webhook(secret).verify(body, {name.lower(): value for name, value in headers.items()})
@@ -146,7 +146,7 @@ class TestTrying:
     def test_tells_in_plain_words_what_went_wrong(self, api, customer):
         api(customer).put("/api/users/me/webhook", {"webhook_url": "http://127.0.0.1:9/hook"})
         response = api(customer).post("/api/users/me/webhook/test").json()
-        assert (response["succeeded"], response["status_code"]) == (False, None)
+        assert (response["succeeded"], response["status"]) == (False, None)
         assert "refused the connection" in response["diagnosis"]
         assert WebhookDelivery.objects.get().state == "retrying"
 

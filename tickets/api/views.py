@@ -1,7 +1,7 @@
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Case, QuerySet, SmallIntegerField, Value, When
+from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
@@ -15,13 +15,7 @@ from helpdesk.changes.unit import unit
 from tickets.api import includes
 from tickets.api.filters import TicketFilter
 from tickets.api.serializers import TicketSerializer
-from tickets.models import Priority, Status, Ticket
-
-# low < normal < high < urgent, which the alphabet does not know.
-PRIORITY_RANK = Case(
-    *(When(priority=priority, then=Value(rank)) for rank, priority in enumerate(Priority.values)),
-    output_field=SmallIntegerField(),
-)
+from tickets.models import Status, Ticket
 
 
 class TicketList(EntityList):
@@ -32,8 +26,8 @@ class TicketList(EntityList):
     filterset_class = TicketFilter
     orderings = {
         **{name: name for field in ("created_at", "updated_at", "number") for name in (field, f"-{field}")},
-        "priority": PRIORITY_RANK,
-        "-priority": PRIORITY_RANK,
+        "priority": "priority_rank",
+        "-priority": "-priority_rank",
     }
     default_order = "-created_at"
 

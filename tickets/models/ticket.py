@@ -60,6 +60,15 @@ class Ticket(SoftDeleteModel):
     description = BoundedTextField(blank=True)
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.NEW)
     priority = models.CharField(max_length=10, choices=Priority.choices, default=Priority.NORMAL)
+    # The order of `Priority`, which the alphabet does not know; kept by the database, so that an index can order by it.
+    priority_rank = models.GeneratedField(
+        expression=models.Case(
+            *(models.When(priority=priority, then=models.Value(rank)) for rank, priority in enumerate(Priority.values)),
+            output_field=models.SmallIntegerField(),
+        ),
+        output_field=models.SmallIntegerField(),
+        db_persist=True,
+    )
     requester = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="requested_tickets")
     assignee = models.ForeignKey(
         settings.AUTH_USER_MODEL,
@@ -110,6 +119,7 @@ class Ticket(SoftDeleteModel):
                 condition=models.Q(deleted_at=None),
                 name="ticket_priority",
             ),
+            models.Index(fields=["-priority_rank", "-id"], condition=models.Q(deleted_at=None), name="ticket_rank"),
         ]
 
     def __str__(self) -> str:

@@ -38,7 +38,7 @@ const operations = {
     sockets.get(name).io.engine.close();
   },
   close({ socket: name }) {
-    sockets.get(name).disconnect();
+    sockets.get(name)?.disconnect(); // closing what is closed is no mistake
     sockets.delete(name);
   },
 };
