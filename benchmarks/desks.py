@@ -66,7 +66,6 @@ class Desk:
         with self.active():
             return Ticket.objects.get(number=self.size - age)
 
-
     @functools.cached_property
     def talked_about(self) -> Ticket:
         """The newest ticket of the busy customer with a conversation of three or more."""

@@ -19,13 +19,17 @@ from helpdesk import daphne_repairs
 from notifications import publisher
 from notifications.sockets import plain_door, socketio_door
 
-_socketio = re_path(rf"^{socketio_door.PATH}/", socketio_door.application)
+_socketio = re_path(rf"^{socketio_door.PATH}/", socketio_door.application)  # type: ignore[arg-type]  # ASGI
 
 application = ProtocolTypeRouter(
     {
-        "http": URLRouter([_socketio, re_path(r"", django_application)]),
+        "http": URLRouter([_socketio, re_path(r"", django_application)]),  # type: ignore[arg-type]
         "websocket": URLRouter(
-            [_socketio, path("ws/", plain_door.PlainDoor.as_asgi()), re_path(r"", plain_door.nothing_here)]
+            [
+                _socketio,
+                path("ws/", plain_door.PlainDoor.as_asgi()),
+                re_path(r"", plain_door.nothing_here),  # type: ignore[arg-type]
+            ]
         ),
     }
 )

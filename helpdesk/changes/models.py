@@ -40,7 +40,7 @@ class EmittingQuerySet(models.QuerySet):
         count = 0
         with unit():
             for instance in self:
-                instance.delete()
+                instance.delete()  # type: ignore[attr-defined]  # the stubs take it for a row of values()
                 count += 1
         return count, {self.model._meta.label: count}
 
@@ -93,7 +93,7 @@ class EmittingModel(models.Model):
                 # Of the rest nothing was written: it is still what it was.
                 self._known = known | {name: new for name, (_old, new) in changes.items()}
 
-    def refresh_from_db(self, using: str | None = None, fields: Collection[str] | None = None, **kwargs: Any) -> None:
+    def refresh_from_db(self, using: str | None = None, fields: Iterable[str] | None = None, **kwargs: Any) -> None:  # type: ignore[override]  # Django 5.2 takes three arguments, the stubs are a version ahead
         # Also how Django loads a deferred field: what has been set meanwhile must still count as changed.
         super().refresh_from_db(using=using, fields=fields, **kwargs)
         known = self._known

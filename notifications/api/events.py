@@ -26,7 +26,9 @@ class Feed(APIView):
     """The durable feed: what the caller may see of what happened, in order, in the frames of the plain WebSocket."""
 
     @extend_schema(
-        parameters=[OpenApiParameter("after", int, description="The last cursor you have; without it, from the beginning.")],
+        parameters=[
+            OpenApiParameter("after", int, description="The last cursor you have; without it, from the beginning.")
+        ],
         responses=FeedSerializer,
         operation_id="events",
     )

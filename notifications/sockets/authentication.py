@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 from channels.db import database_sync_to_async
 from django.conf import settings
@@ -13,6 +13,7 @@ from rest_framework_simplejwt.exceptions import ExpiredTokenError, TokenError
 from rest_framework_simplejwt.tokens import AccessToken
 
 from helpdesk.accounts.authentication import TokenAuthentication
+from helpdesk.accounts.models import User
 from notifications.sockets.origins import Scope, check_origin, header
 from notifications.sockets.people import Person
 from notifications.sockets.refusal import Refusal, invalid
@@ -61,7 +62,7 @@ def _by_token(token: str) -> SignIn:
         raise Refusal("token_invalid", "The access token is not valid.")
     try:
         claims = AccessToken(token)  # type: ignore[arg-type]  # the library takes its own tokens and encoded ones
-        user = TokenAuthentication().get_user(claims)
+        user = cast(User, TokenAuthentication().get_user(claims))
     except ExpiredTokenError:
         raise Refusal("token_expired", "The access token has expired.") from None
     except AuthenticationFailed as error:

@@ -271,7 +271,7 @@ def test_a_dry_run_says_it_all_and_writes_nothing(load, write, customer):
     file = write(HEADER, ROW, "2,b,,ann@example.com,,,,", "3,c,,customer@example.com,lost,,,")
     ended = load(file, "--dry-run")
     assert ended.code == 1
-    assert [line.split() for line in ended.out.splitlines() if line.startswith("  line")][0][:3] == ["line", "2:", "1"]
+    assert next(line.split() for line in ended.out.splitlines() if line.startswith("  line"))[:3] == ["line", "2:", "1"]
     counts = dict(line.strip().rsplit(None, 1) for line in ended.out.splitlines() if line[-1:].isdigit())
     assert {name.strip(): int(count) for name, count in counts.items()} == {
         "tickets to create": 2,

@@ -186,7 +186,11 @@ def test_after_a_kill_nobody_is_left_and_it_starts_at_once(serve):
 
 @pytest.mark.live
 def test_a_wrong_setting_is_said_in_one_line(serve):
-    for environment in ({"REDIS_URL": "http://localhost"}, {"DATABASE_URL": "postgres://nobody@127.0.0.1:1/none"}):
+    for environment in (
+        {"REDIS_URL": "http://localhost"},
+        {"REDIS_URL": "redis://127.0.0.1:1/0"},
+        {"DATABASE_URL": "postgres://nobody@127.0.0.1:1/none"},
+    ):
         served = serve(**environment)
         [line] = served.rest().strip().splitlines()
         assert "_URL" in line

@@ -24,10 +24,11 @@ class Import:
     rows: list[dict[str, str]]
     file: Path
     before: frozenset[str]  # ids of the tickets that the demo data made
+    ids: frozenset[str] = frozenset()  # of those that the first run imported; other tests import more
 
     def records(self, admin: Person) -> list[dict[str, str]]:
         """What the admin was told of the imported tickets."""
-        return [it for it in admin.api.notifications("new_ticket") if it["related_id"] not in self.before]
+        return [it for it in admin.api.notifications("new_ticket") if it["related_id"] in self.ids]
 
     @property
     def admins(self) -> tuple[Person, Person]:
@@ -67,6 +68,7 @@ def imported(
             admin.secret = admin.api.set_webhook(receiver.url(f"import-{admin.username}"))["secret"]
         done = Import(system, people, rows, complaints, before=frozenset(tickets(people.admin)))
         done.run()
+        done.ids = frozenset(tickets(people.admin)) - done.before
         yield done
         for person in people:
             person.api.close()
@@ -100,8 +102,9 @@ def test_every_admin_got_a_webhook_for_each(imported: Import, receiver: ExpressR
         )
         requests = receiver.requests(name)
         heads = {record["id"] for record in imported.records(admin)}
-        assert {request["payload"]["notification"]["id"] for request in requests} == heads
-        assert len({request["headers"]["webhook-id"] for request in requests}) == 145
+        of_them = [request for request in requests if request["payload"]["notification"]["id"] in heads]
+        assert {request["payload"]["notification"]["id"] for request in of_them} == heads
+        assert len({request["headers"]["webhook-id"] for request in of_them}) == len(of_them) == 145
 
 
 def test_every_admin_heard_each_on_the_socket(imported: Import) -> None:
@@ -115,8 +118,8 @@ def test_every_admin_heard_each_on_the_socket(imported: Import) -> None:
         admin.socket.inbox.wait_for(
             lambda message: message["kind"] == "event" and message["event"] == "notification", "notification", count=145
         )
-        assert {payload["id"] for payload in admin.socket.events("notification")} == heads
-        updates = admin.socket.events("ticket.update")
+        assert {payload["id"] for payload in admin.socket.events("notification")} >= heads
+        updates = [it for it in admin.socket.events("ticket.update") if it["data"]["id"] in imported.ids]
         assert {payload["action"] for payload in updates} == {"created"}
         assert {payload["data"]["id"] for payload in updates} <= set(tickets(admin))
         cursors = [payload["cursor"] for payload in updates]

@@ -30,6 +30,8 @@ class Command(BaseCommand):
                 verdict = self.style.SUCCESS("ok  ") if check.ok else self.style.ERROR("FAIL")
                 self.stdout.write(f"{verdict}  {check.name:<{width}}  {check.detail}")
                 if check.hint and not check.ok:
-                    self.stdout.write(textwrap.fill(check.hint, 100, initial_indent="      → ", subsequent_indent=" " * 8))
+                    self.stdout.write(
+                        textwrap.fill(check.hint, 100, initial_indent="      → ", subsequent_indent=" " * 8)
+                    )
         if not ok:
             sys.exit(1)

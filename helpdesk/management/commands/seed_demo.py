@@ -19,6 +19,8 @@ class Command(BaseCommand):
         try:
             summary = seed()
         except NamesTaken as error:
-            raise CommandError(f"Nothing was added: the demo data needs the names of people who exist: {error}.") from None
+            raise CommandError(
+                f"Nothing was added: the demo data needs the names of people who exist: {error}."
+            ) from None
         self.stdout.write(f"Added {summary}.")
         self.stdout.write(f"Sign in as {', '.join(ACCOUNTS)}; the password is {PASSWORD}")

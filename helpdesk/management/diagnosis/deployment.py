@@ -81,12 +81,13 @@ def _engine(name: str) -> Check:
         return Check(name, True, f"PostgreSQL {cursor.fetchone()[0]}")
 
 
-def _broker(name: str) -> Check:
+def broker(name: str = "broker") -> Check:
+    """Whether Celery's broker takes a connection."""
     scheme = urlsplit(settings.CELERY_BROKER_URL).scheme
     kind = {"filesystem": "a folder", "redis": "Redis", "rediss": "Redis"}.get(scheme, "RabbitMQ")
     try:
-        with app.connection_for_write(connect_timeout=BROKER_PATIENCE) as broker:
-            broker.ensure_connection(max_retries=0, timeout=BROKER_PATIENCE)
+        with app.connection_for_write(connect_timeout=BROKER_PATIENCE) as connected:
+            connected.ensure_connection(max_retries=0, timeout=BROKER_PATIENCE)
     except Exception as error:  # whatever the broker's client raises
         hint = "Is CELERY_BROKER_URL (or REDIS_URL) right and the server running? Until then webhooks wait for a sweep."
         return Check(name, False, f"{kind} does not answer: {_first_line(error)}", hint)
@@ -103,7 +104,9 @@ def _attachments(name: str) -> Check:
         finally:
             default_storage.delete(saved)
     except Exception as error:  # whatever a storage's client raises
-        return Check(name, False, f"cannot be written: {_first_line(error)}", "Who owns the folder, and is the disk full?")
+        return Check(
+            name, False, f"cannot be written: {_first_line(error)}", "Who owns the folder, and is the disk full?"
+        )
     folder = getattr(default_storage, "location", None)
     if not intact:
         return Check(name, False, "what was written was not read back", "Does something else use the same place?")
@@ -157,7 +160,7 @@ _CHECKS: dict[str, Callable[[str], Check]] = {
     "settings": _settings,
     "public URL": _public_url,
     "database engine": _engine,
-    "broker": _broker,
+    "broker": broker,
     "attachments": _attachments,
     "encryption keys": _encryption,
     "clock": _clock,

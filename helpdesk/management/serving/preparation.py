@@ -1,4 +1,4 @@
-"""What must be so before anything is started: a database with every migration, and someone to sign in as."""
+"""What must be so before anything is started: a database with every migration, a broker, someone to sign in as."""
 
 from collections.abc import Iterator
 
@@ -9,10 +9,11 @@ from django.db.migrations.executor import MigrationExecutor
 
 from helpdesk.accounts.models import User
 from helpdesk.management.demo.seeding import seed
+from helpdesk.management.diagnosis.deployment import broker
 
 
 def prepare() -> Iterator[str]:
-    """Do it, and say each thing that was done. CommandError when the database does not answer."""
+    """Do it, and say each thing that was done. CommandError when the database or the broker does not answer."""
     try:
         executor = MigrationExecutor(connection)
         missing = len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
@@ -20,6 +21,9 @@ def prepare() -> Iterator[str]:
         raise CommandError(
             f"The database does not answer: {str(error).strip().splitlines()[0]} (DATABASE_URL says which one)"
         ) from None
+    found = broker()
+    if not found.ok:
+        raise CommandError(f"The broker: {found.detail} (REDIS_URL or CELERY_BROKER_URL says which one)")
     if missing:
         call_command("migrate", verbosity=0, interactive=False)
         yield f"Database: {missing} migrations applied."

@@ -41,7 +41,7 @@ class _Child:
 
     def start(self, environment: Mapping[str, str], folder: Path, lifeline: int) -> None:
         # A session of its own, so that the terminal's Ctrl-C reaches the supervisor only: it stops the children.
-        self.process = subprocess.Popen(
+        self.process = subprocess.Popen(  # noqa: S603 - our own commands, never a user's words
             self.program.command,
             stdin=lifeline,
             env=environment,

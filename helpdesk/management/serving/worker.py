@@ -5,11 +5,13 @@ would outlive a worker that is killed.
 """
 
 import warnings
+from contextlib import suppress
 from typing import Any
 
 from celery.beat import EmbeddedService
 from celery.platforms import SecurityWarning
 from celery.signals import worker_ready
+from kombu.exceptions import OperationalError
 
 from helpdesk.celery import app
 from helpdesk.management.serving import lifeline
@@ -31,11 +33,13 @@ def main() -> None:
     # Celery warns of root for the sake of pickled messages; ours are JSON.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     app.conf.worker_enable_remote_control = False  # nobody asks, and its queues would pile up in the broker's folder
-    # Bells of the past. They carry nothing, and the sweep above finds what they rang for.
-    app.control.purge()
+    # Bells of the past. They carry nothing, and the sweep above finds what they rang for. A broker that does not
+    # answer is no reason to end: the worker waits for it.
+    with suppress(OperationalError):
+        app.control.purge()
     app.worker_main(
-        ["--quiet", "worker", "--pool", "threads", "--concurrency", str(CONCURRENCY), "--loglevel", "WARNING"]
-        + ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+        f"--quiet worker --pool threads --concurrency {CONCURRENCY} --loglevel WARNING "
+        "--without-gossip --without-mingle --without-heartbeat".split()
     )
 
 

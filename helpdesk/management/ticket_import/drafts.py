@@ -61,8 +61,10 @@ class Drafting:
             external_id=mapping.external_id.fill(values).strip(),
             title=_one_line(mapping.title.fill(values)),
             description=_line_breaks(mapping.description.fill(values)) if mapping.description else "",
-            status=problems.unless("status", lambda: mapping.status.of(values, Status.NEW), Status.NEW),
-            priority=problems.unless("priority", lambda: mapping.priority.of(values, Priority.NORMAL), Priority.NORMAL),
+            status=problems.unless("status", lambda: mapping.status.of(values, Status.NEW), str(Status.NEW)),
+            priority=problems.unless(
+                "priority", lambda: mapping.priority.of(values, Priority.NORMAL), str(Priority.NORMAL)
+            ),
             tags=problems.unless("tags", lambda: self._tags(row), []),
             created_at=problems.unless("created_at", lambda: self._created_at(row), None),
             requester_email=problems.unless("requester_email", lambda: self._requester_email(row), ""),

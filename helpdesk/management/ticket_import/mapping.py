@@ -54,7 +54,7 @@ class Settings:
         needed = {
             "source": "the name of the system the tickets come from; with the id it tells what is here already",
             "title": "a column, or a template such as “{product}: {issue}”",
-            "external_id": "the column with the ticket's id at its source, or a template that is different for each row",
+            "external_id": "the column with the ticket's id at its source, or a template that differs in each row",
         }
         for name, meaning in needed.items():
             if not getattr(self, name):
