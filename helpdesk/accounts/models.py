@@ -48,7 +48,11 @@ class UserManager(BaseUserManager.from_queryset(UserQuerySet)):  # type: ignore[
 
     def get_by_natural_key(self, login: str) -> "User":
         """Sign-in takes the username or the e-mail address, in any letter case."""
-        return self.get(models.Q(username__iexact=login) | models.Q(email__iexact=login))
+        # Written as the unique indexes are, so that they serve it.
+        wanted = Lower(models.Value(login))
+        return self.alias(lower_username=Lower("username"), lower_email=Lower("email")).get(
+            models.Q(lower_username=wanted) | (models.Q(lower_email=wanted) & ~models.Q(email=""))
+        )
 
 
 class User(EmittingModel, AbstractBaseUser, PermissionsMixin):

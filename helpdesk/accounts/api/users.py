@@ -127,7 +127,7 @@ def locked_admins() -> set[UUID]:
     after the other.
     """
     admins = User.objects.active().filter(role=Role.ADMIN).order_by("pk")
-    return set(admins.values_list("pk", flat=True))
+    return set(admins.select_for_update().values_list("pk", flat=True))
 
 
 class UserDetail(EntityDetail):
