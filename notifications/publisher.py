@@ -15,6 +15,7 @@ from typing import Any
 from channels.layers import InMemoryChannelLayer, get_channel_layer
 from django.db import Error as DatabaseError
 from django.db import connection, transaction
+from redis.exceptions import RedisError
 
 from notifications.bells import publisher_bell
 from notifications.models import Event, EventStream
@@ -141,8 +142,10 @@ class Publisher(threading.Thread):
                 self._publish_while_mine()
             except DatabaseError as error:
                 logger.warning("The publisher lost its database (%s); it tries again.", type(error).__name__)
+            except (OSError, RedisError) as error:
+                # The layer is gone. Nothing was marked as sent, so nothing is lost by starting over.
+                logger.warning("The publisher cannot reach the channel layer (%s); it tries again.", error)
             except Exception:
-                # The layer is gone, say. Nothing was marked as sent, so nothing is lost by starting over.
                 logger.exception("The publisher stumbled; it tries again.")
             finally:
                 _let_go()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 from django.core.cache import cache
 from django.core.files.base import ContentFile
+from django.db import connections
 from rest_framework.test import APIClient
 from rest_framework.throttling import SimpleRateThrottle
 from rest_framework_simplejwt.tokens import AccessToken
@@ -17,6 +18,12 @@ from tickets.files import TEXT_TYPE
 from tickets.models import Attachment, Ticket
 
 PASSWORD = "correct-horse-7-battery"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _threads_keep_no_connection():
+    """A thread gives its database connection back after each use: nobody would close it when the thread ends."""
+    connections.settings["default"]["CONN_MAX_AGE"] = 0
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -48,15 +48,20 @@ class Subscription:
             for group in leave:
                 if self._members[group] == 0:
                     del self._members[group]
-                    self._joined.discard(group)
-                    await self.layer.group_discard(group, self._channel)
+                    await self._leave(group)
 
     async def close(self) -> None:
         for task in self._tasks:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        for group in self._joined:
+        async with self._changing:
+            for group in list(self._joined):
+                await self._leave(group)
+
+    async def _leave(self, group: str) -> None:
+        if group in self._joined:
+            self._joined.discard(group)
             await self.layer.group_discard(group, self._channel)
 
     async def _read(self) -> None:

@@ -11,6 +11,7 @@ import pytest
 import uvicorn
 from channels.db import database_sync_to_async
 from channels.layers import InMemoryChannelLayer, get_channel_layer
+from django.db import connections
 
 from helpdesk.accounts.models import User
 from notifications import publisher
@@ -45,9 +46,11 @@ def _layer(settings) -> None:
 
 
 @pytest.fixture(autouse=True)
-async def _hub(_layer) -> AsyncIterator[None]:
+async def _hub(_layer, _stream) -> AsyncIterator[None]:
     yield
     await hub.stop()
+    # Of the thread that the database work ran in; PostgreSQL drops no database that somebody is connected to.
+    await database_sync_to_async(connections.close_all)()
 
 
 @pytest.fixture
