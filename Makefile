@@ -32,7 +32,7 @@ test-services: $(VENV)/.dev  ## The suite again on PostgreSQL and Redis (DATABAS
 	$(PYTHON) -m pytest -q -m live
 
 bench: $(VENV)/.dev  ## The benchmarks (NAME=… runs one)
-	$(PYTHON) -m benchmarks $(NAME)
+	$(PYTHON) -m benchmarks $(if $(NAME),--name "$(NAME)")
 
 lint: $(VENV)/.dev  ## Style, types, import contracts, migration drift, schema drift, production settings
 	$(PYTHON) -m ruff check .

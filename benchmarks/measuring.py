@@ -9,7 +9,7 @@ from typing import TypeVar
 
 Name = TypeVar("Name")
 
-WARM_UP = 0.5
+WARM_UP = 0.3
 """Seconds each variant runs unmeasured, so that caches, plans and connections are there. At least three calls."""
 
 
@@ -27,6 +27,8 @@ def median_times(
     all of them. It ends after `seconds` even when fewer rounds were run, but not before the fifth. `before` runs
     unmeasured ahead of each batch of calls.
     """
+    gc.collect()
+    gc.freeze()  # what the benchmarks hold need not be looked through between batches
     for call in variants.values():
         _warm_up(call, before)
     times: dict[Name, list[float]] = {name: [] for name in variants}

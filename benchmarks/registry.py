@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from benchmarks.run import Run
 
 # In the order in which they run.
-MODULES = ("benchmarks.api_reading",)
+MODULES = ("benchmarks.api_reading", "benchmarks.api_writing", "benchmarks.told")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The database and Redis servers a run may use. Only those of this machine, and only with databases of our own."""
 
 import contextlib
+import getpass
 import os
 import shutil
 import socket
@@ -75,16 +76,23 @@ def find_postgresql() -> tuple[PostgreSQL | None, str]:
     asked = os.environ.get("DATABASE_URL", "").strip()
     if asked and not asked.startswith(("postgres://", "postgresql://")):
         return None, "SQLite, as DATABASE_URL says"
-    url = asked or f"postgres://{quote(os.environ.get('PGUSER', 'postgres'))}@127.0.0.1:{DEFAULT_PORT}/postgres"
-    if urlsplit(url).hostname not in {"localhost", "127.0.0.1", "::1"}:
-        raise Unusable("benchmarks use servers of this machine only, and DATABASE_URL names another host")
-    try:
-        server = PostgreSQL(url)
-    except Unusable as error:
-        if asked:
+    if asked:
+        if urlsplit(asked).hostname not in {"localhost", "127.0.0.1", "::1"}:
+            raise Unusable("benchmarks use servers of this machine only, and DATABASE_URL names another host")
+        try:
+            server = PostgreSQL(asked)
+        except Unusable as error:
             raise Unusable(f"the PostgreSQL of DATABASE_URL: {error}") from None
-        return None, f"SQLite, since there is no PostgreSQL to use on 127.0.0.1:{DEFAULT_PORT} ({error})"
-    return server, f"PostgreSQL {server.version}"
+        return server, f"PostgreSQL {server.version}"
+    reason = ""
+    for user in [os.environ["PGUSER"]] if os.environ.get("PGUSER") else ["postgres", getpass.getuser()]:
+        try:
+            server = PostgreSQL(f"postgres://{quote(user)}@127.0.0.1:{DEFAULT_PORT}/postgres")
+        except Unusable as error:
+            reason = reason or str(error)
+        else:
+            return server, f"PostgreSQL {server.version}"
+    return None, f"SQLite, since there is no PostgreSQL to use on 127.0.0.1:{DEFAULT_PORT} ({reason})"
 
 
 @contextlib.contextmanager

@@ -1,13 +1,10 @@
-"""What the documents say of files, settings, close codes and commands is so."""
+"""What the documents say of files, settings and commands is so."""
 
 import re
 from pathlib import Path
 
 import pytest
 from django.core.management import get_commands
-
-from notifications.sockets import limits
-from notifications.sockets.refusal import CloseCode
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -35,14 +32,3 @@ def test_every_setting_is_documented():
         read |= set(re.findall(r'environment\.\w+\(\s*"([A-Z_]+)"', source.read_text()))
     documented = set(re.findall(r"`([A-Z][A-Z_]+)`", (ROOT / "docs" / "operations.md").read_text()))
     assert read - documented == set()
-
-
-def test_close_codes_and_limits():
-    text = (ROOT / "docs" / "realtime.md").read_text()
-    assert {int(code) for code in re.findall(r"^\| (4\d\d\d) \|", text, re.MULTILINE)} == set(CloseCode)
-    sentence = (
-        f"frames of {limits.FRAME_BYTES // 1024} KiB, {limits.ROOMS_PER_CONNECTION} rooms, "
-        f"{limits.OPERATIONS_AT_ONCE} operations at once and {limits.OPERATIONS_PER_SECOND:.0f} a second"
-    )
-    assert sentence in text
-    assert f"{limits.CONNECTIONS_PER_PERSON} connections" in text
