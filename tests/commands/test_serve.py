@@ -79,6 +79,20 @@ def test_production_never_gets_demo_data(settings):
     assert not User.objects.exists()
 
 
+@pytest.mark.parametrize(
+    ("broker", "state"), [("filesystem://localhost", "retrying"), ("redis://somewhere.invalid", "sending")]
+)
+def test_what_a_killed_worker_was_sending_is_due_at_once_where_no_other_can_be_sending(
+    deliver, settings, broker, state
+):
+    """A broker of several machines may have workers elsewhere: there the lease decides."""
+    settings.CELERY_BROKER_URL = broker
+    delivery = deliver("sending")
+    assert [line.split(":")[0] for line in prepare()] == (["Webhooks"] if state == "retrying" else [])
+    delivery.refresh_from_db()
+    assert delivery.state == state
+
+
 # --- The real system ----------------------------------------------------------------------------------------------
 
 

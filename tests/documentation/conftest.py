@@ -1,13 +1,18 @@
-"""A running system and stock clients for the snippets: the fixtures of the live tests, once more."""
+"""A system of our own and stock clients for the snippets, as the live tests have them."""
+
+from collections.abc import Iterator
 
 import pytest
 
-from tests.documentation.pages import Page
-from tests.live.conftest import chromium, node, system
+from tests.live.conftest import chromium, node
+from tests.live.system import System, installation
 
-__all__ = ["chromium", "node", "system"]
+__all__ = ["chromium", "node"]
 
 
-@pytest.fixture
-def readme() -> Page:
-    return Page("README.md")
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    with installation(tmp_path_factory.mktemp("documentation")) as system:
+        system.start()
+        yield system
+        system.stop()

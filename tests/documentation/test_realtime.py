@@ -1,9 +1,8 @@
 """What `docs/realtime.md` says of rooms, operations, codes and limits is what the code does."""
 
-import json
 import re
 
-from notifications.sockets import limits, operations, plain_door, replay, rooms
+from notifications.sockets import limits, operations, plain_door, rooms
 from notifications.sockets.events import _UPDATE_NAMES
 from notifications.sockets.refusal import CloseCode
 from tests.documentation.pages import REPOSITORY, Page, code_words
@@ -72,10 +71,3 @@ def test_every_limit():
 
 def test_the_subprotocols():
     assert f"`{plain_door.SUBPROTOCOL}` and `{plain_door.BEARER}<token>`" in PAGE.text
-
-
-def test_the_feed_says_what_the_sockets_say():
-    assert set(json.loads(PAGE.snippet("feed"))["results"][0]) == {"type", "event", "action", "data", "cursor"}
-    assert {"cursor_too_old", "unknown_cursor"} <= set(
-        re.findall(r'"(\w+)"', (REPOSITORY / replay.__file__).read_text())
-    )

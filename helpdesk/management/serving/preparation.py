@@ -10,6 +10,7 @@ from django.db.migrations.executor import MigrationExecutor
 from helpdesk.accounts.models import User
 from helpdesk.management.demo.seeding import seed
 from helpdesk.management.diagnosis.deployment import broker
+from notifications.webhooks.queue import give_back_expired
 
 
 def prepare() -> Iterator[str]:
@@ -27,6 +28,9 @@ def prepare() -> Iterator[str]:
     if missing:
         call_command("migrate", verbosity=0, interactive=False)
         yield f"Database: {missing} migrations applied."
+    # A broker in our own folder has no worker but ours: whatever is being sent was being sent by one that died.
+    if settings.CELERY_BROKER_URL.startswith("filesystem:") and (count := give_back_expired(nobody_is_sending=True)):
+        yield f"Webhooks: {count} that were cut off are sent again."
     # Demo accounts have a password that everybody knows.
     if not settings.PRODUCTION and not User.objects.exists():
         yield f"Demo data: {seed()}."

@@ -20,6 +20,8 @@ const FLAGS = [
   "--disable-background-networking",
   "--disable-component-update",
   "--disable-sync",
+  // The page comes out of this script; Chromium takes it for one from the internet and would keep it from localhost.
+  "--disable-features=LocalNetworkAccessChecks",
 ];
 const say = (message) => process.stdout.write(JSON.stringify(message) + "\n");
 
