@@ -275,9 +275,11 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "filters": {"without_refused_traces": {"()": "helpdesk.settings.logs.WithoutRefusedTraces"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": environment.text("LOG_LEVEL", "INFO").upper()},
     "loggers": {
+        "django.request": {"filters": ["without_refused_traces"]},
         "django.server": {"level": "WARNING"},
         "daphne": {"level": "WARNING"},
         "urllib3": {"level": "ERROR"},

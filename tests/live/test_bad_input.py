@@ -226,6 +226,15 @@ def test_an_upload_without_a_file(people: People, ticket: Entity) -> None:
     people.customer.api.refused("POST", path, 400, data=b"no boundary at all", headers=broken)
 
 
+def test_a_form_that_cannot_be_read_is_one_line_in_the_log(system: System) -> None:
+    """Where a form is read before the view: the check of the CSRF token looks into it."""
+    nobody = Api(system.base)
+    headers = {"Content-Type": "multipart/form-data", "Cookie": "csrftoken=" + "x" * 32}
+    nobody.refused("POST", "/api/auth/session", 400, data=b"no boundary at all", headers=headers)
+    nobody.close()
+    assert "Traceback" not in system.log()
+
+
 @pytest.mark.parametrize(
     "headers",
     [
