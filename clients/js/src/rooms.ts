@@ -1,0 +1,4 @@
+/** The name of a ticket's room. */
+export function ticketRoom(ticketId: string): string {
+  return `ticket:${ticketId}`;
+}
