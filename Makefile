@@ -13,7 +13,7 @@ PRODUCTION = HELPDESK_ENV=production ALLOWED_HOSTS=help.example.com PUBLIC_URL=h
 	FIELD_ENCRYPTION_KEYS=$$($(PYTHON) -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())")
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-services bench lint format schema
+.PHONY: help run test test-services chaos bench lint format schema
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,14 +22,18 @@ run: $(VENV)/.base  ## Run everything on http://localhost:5000 (PORT=… for ano
 	@exec $(PYTHON) manage.py serve
 
 test: $(VENV)/.dev  ## The whole suite, with no service running
-	$(EMBEDDED) $(PYTHON) -m pytest -q -n auto -m "not live and not postgresql"
-	$(EMBEDDED) $(PYTHON) -m pytest -q -m "live and not postgresql"
+	$(EMBEDDED) $(PYTHON) -m pytest -q -n auto -m "not live and not chaos and not postgresql"
+	$(EMBEDDED) $(PYTHON) -m pytest -q -n auto --dist loadfile -m "live and not postgresql"
 
 test-services: export DATABASE_URL ?= postgres://$(shell id -un)@127.0.0.1:5432/postgres
 test-services: export REDIS_URL ?= redis://127.0.0.1:6379/9
 test-services: $(VENV)/.dev  ## The suite again on PostgreSQL and Redis (DATABASE_URL, REDIS_URL)
-	$(PYTHON) -m pytest -q -n auto -m "not live"
-	$(PYTHON) -m pytest -q -m live
+	$(PYTHON) -m pytest -q -n auto -m "not live and not chaos and not once"
+	$(PYTHON) -m pytest -q -n auto --dist loadfile -m "live and not once"
+
+# Random moments: what is killed when is printed as CHAOS_SEED, and repeated by SEED=….
+chaos: $(VENV)/.dev  ## Kill and check, SECONDS=300 long (on DATABASE_URL and REDIS_URL where they are set)
+	CHAOS_SECONDS=$(or $(SECONDS),300) CHAOS_SEED=$(SEED) $(PYTHON) -m pytest -q -rP -n auto --dist loadfile -m chaos
 
 bench: $(VENV)/.dev  ## The benchmarks (NAME=… runs one)
 	$(PYTHON) -m benchmarks $(if $(NAME),--name "$(NAME)")
@@ -48,8 +52,9 @@ format: $(VENV)/.dev  ## Format the code, and repair what can be repaired
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
 
-schema: $(VENV)/.dev  ## Write docs/openapi.yaml
+schema: $(VENV)/.dev  ## Write docs/openapi.yaml, docs/asyncapi.yaml and the types of clients/js
 	$(PYTHON) manage.py spectacular --validate --fail-on-warn --file docs/openapi.yaml
+	$(PYTHON) manage.py document_sockets
 
 $(VENV)/.base: requirements/base.txt | $(VENV)/.made
 $(VENV)/.dev: requirements/dev.txt requirements/base.txt | $(VENV)/.made

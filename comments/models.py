@@ -65,6 +65,7 @@ class Comment(SoftDeleteModel):
         indexes = [
             models.Index(fields=["ticket", "created_at", "id"], name="comment_ticket"),
             models.Index(fields=["-created_at", "-id"], condition=models.Q(deleted_at=None), name="comment_created"),
+            models.Index(fields=["deleted_at"], condition=~models.Q(deleted_at=None), name="comment_deleted"),
         ]
 
     def __str__(self) -> str:

@@ -15,7 +15,7 @@ django_application = get_asgi_application()  # sets Django up; what follows impo
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.urls import path, re_path
 
-from helpdesk import daphne_repairs
+from helpdesk import daphne_repairs, shutdown, uvicorn_repairs
 from notifications import publisher
 from notifications.sockets import plain_door, socketio_door
 
@@ -31,8 +31,11 @@ application = ProtocolTypeRouter(
                 re_path(r"", plain_door.nothing_here),  # type: ignore[arg-type]
             ]
         ),
+        "lifespan": shutdown.lifespan,
     }
 )
 
 daphne_repairs.install()
+uvicorn_repairs.install()
+shutdown.watch_daphne()
 publisher.start()

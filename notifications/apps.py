@@ -5,6 +5,7 @@ class NotificationsConfig(AppConfig):
     name = "notifications"
 
     def ready(self) -> None:
-        from notifications import checks, recording  # noqa: F401  (checks registers itself)
+        from notifications import checks, recording, sign_outs  # noqa: F401  (checks registers itself)
 
         recording.connect()
+        sign_outs.connect()

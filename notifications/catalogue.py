@@ -21,12 +21,16 @@ from helpdesk.accounts.models import Role, User
 from helpdesk.changes.signals import ModelSignal
 from knowledge import signals as knowledge
 from knowledge.models import ArticleStatus
-from notifications.models import Visibility
+from notifications.models import Visibility, WebhookEndpoint
 from notifications.models.event import Scope
 from tickets import signals as tickets
 from tickets.models import Attachment, Ticket
 
+# Not of a model's signal: what is told of webhook endpoints themselves.
 WEBHOOK_TEST = "webhook_test"
+TEST_MESSAGE = "Test notification for webhook verification"
+WEBHOOK_DISABLED = "webhook_disabled"
+WEBHOOK_DISABLED_MESSAGE = _("Your webhook endpoint at %(receiver)s was disabled. %(reason)s")
 
 
 @dataclass(frozen=True)
@@ -400,5 +404,52 @@ ROWS: tuple[Row, ...] = (
 
 BY_SIGNAL: dict[ModelSignal, Row] = {row.signal: row for row in ROWS}
 
+
+def disabled_message(endpoint: WebhookEndpoint) -> str:
+    """What its owner reads when an endpoint was disabled."""
+    return str(WEBHOOK_DISABLED_MESSAGE) % {"receiver": endpoint.receiver, "reason": endpoint.disabled_reason}
+
+
 # Every notification type, in the catalogue's order.
-TYPES: tuple[str, ...] = (*dict.fromkeys(rule.type for row in ROWS for rule in row.rules), WEBHOOK_TEST)
+TYPES: tuple[str, ...] = (
+    *dict.fromkeys(rule.type for row in ROWS for rule in row.rules),
+    WEBHOOK_TEST,
+    WEBHOOK_DISABLED,
+)
+
+
+@dataclass(frozen=True)
+class TypeDescription:
+    """A notification type in words, for the documentation and the API."""
+
+    type: str
+    related_type: str
+    description: str
+    recipients: str
+    message: str  # with `%(…)s` where something is filled in
+
+
+def _described() -> dict[str, TypeDescription]:
+    found: dict[str, TypeDescription] = {}
+    for row in ROWS:
+        for rule in row.rules:
+            described = TypeDescription(rule.type, row.entity, rule.description, rule.recipients, str(rule.message))
+            found.setdefault(rule.type, described)
+    found[WEBHOOK_TEST] = TypeDescription(
+        WEBHOOK_TEST,
+        "webhook",
+        "Somebody tried out a webhook endpoint; `data` is the endpoint.",
+        "the owner of the endpoint",
+        TEST_MESSAGE,
+    )
+    found[WEBHOOK_DISABLED] = TypeDescription(
+        WEBHOOK_DISABLED,
+        "webhook",
+        "One of your webhook endpoints was disabled: it failed for days, or answered 410. `data` is the endpoint.",
+        "the owner of the endpoint (by other endpoints than this one)",
+        str(WEBHOOK_DISABLED_MESSAGE),
+    )
+    return found
+
+
+DESCRIPTIONS: dict[str, TypeDescription] = _described()

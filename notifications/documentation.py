@@ -3,8 +3,7 @@
 from collections.abc import Iterable
 
 from notifications import catalogue
-from notifications.catalogue import Row, Rule
-from notifications.webhooks import trial
+from notifications.catalogue import Row
 
 _INTRODUCTION = """\
 # Events and notifications
@@ -17,20 +16,12 @@ people concerned (each with a webhook delivery for every endpoint that wants its
 Nobody is notified of what they did themselves, `webhook_test` apart. Nobody is told of what they may not see: rights
 are checked when the change happens and again when it is told. A change that changes nothing is no event."""
 
-_WEBHOOK_TEST = (
-    f"`{catalogue.WEBHOOK_TEST}`",
-    "`webhook`",
-    "Somebody tried out a webhook endpoint; `data` is the endpoint.",
-    "the owner of the endpoint",
-    trial.MESSAGE,
-)
-
 
 def events_document() -> str:
     """The whole text of `docs/events.md`."""
     types = _table(
         ("Type", "`related_type`", "What happened", "Who gets it", "Message"),
-        [*_types(), _WEBHOOK_TEST],
+        _types(),
     )
     signals = _table(
         ("Signal", "Event", "Notifications", "When it is sent"),
@@ -59,12 +50,8 @@ def events_document() -> str:
 
 def _types() -> Iterable[tuple[str, ...]]:
     """A line for each type, in the catalogue's order."""
-    found: dict[str, tuple[Row, Rule]] = {}
-    for row in catalogue.ROWS:
-        for rule in row.rules:
-            found.setdefault(rule.type, (row, rule))
-    for row, rule in found.values():
-        yield f"`{rule.type}`", f"`{row.entity}`", rule.description, rule.recipients, str(rule.message)
+    for one in catalogue.DESCRIPTIONS.values():
+        yield f"`{one.type}`", f"`{one.related_type}`", one.description, one.recipients, one.message
 
 
 def _type_names(row: Row) -> str:

@@ -1,6 +1,6 @@
 """Secrets at rest: Fernet with rotating keys. The first key of FIELD_ENCRYPTION_KEYS writes, every key reads."""
 
-from functools import cache
+from functools import cache, lru_cache
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
@@ -24,7 +24,13 @@ def encrypt(secret: str) -> str:
 
 def decrypt(stored: str) -> str:
     """The secret in `stored`; SecretUnreadable when no key fits."""
+    return _decrypt(stored, tuple(settings.FIELD_ENCRYPTION_KEYS))
+
+
+@lru_cache(maxsize=4096)
+def _decrypt(stored: str, keys: tuple[str, ...]) -> str:
+    # Remembered, since a worker signs with the same few secrets all day and opening one costs more than signing.
     try:
-        return _fernet(tuple(settings.FIELD_ENCRYPTION_KEYS)).decrypt(stored.encode()).decode()
+        return _fernet(keys).decrypt(stored.encode()).decode()
     except InvalidToken:
         raise SecretUnreadable() from None

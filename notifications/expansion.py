@@ -53,6 +53,8 @@ def _tell(event: Event, people: list[UUID]) -> None:
         entity_id=event.entity_id,
         ticket_id=event.ticket_id,
         actor_id=event.actor_id,
+        by_token=event.by_token,
+        trace=event.trace,
         visibility=event.visibility,
         person_id=event.person_id,
         payload_staff="",

@@ -1,84 +1,66 @@
-"""The publisher: gives committed events their place in the stream and sends them to the groups, in that order.
+"""The publisher: gives committed events their place in the stream and sends them to the hubs, in that order.
 
 Ids commit out of order, and a process may die between its commit and its bell. So one publisher at a time (the holder
 of an advisory lock on PostgreSQL; the one server process of the embedded default) numbers what has been committed, and
 only what it has numbered is ever shown. Whatever happens to it, the next one goes on where the table says it stopped:
 events that were numbered but perhaps not sent are sent again, and hubs know by the position that they had them.
+
+One that dies loses its lock with its session. One that is frozen keeps both, so whoever waits for the lock ends a
+session that has said nothing for `SILENCE` (`notifications.publishing_lock`). When the frozen one wakes up it may still
+send what it held in memory. That harms nobody: hubs take in each position once, in rising order, and look into the
+log when one seems to be missing. It cannot number or mark anything, since its session is gone and the mark is a
+compare-and-swap.
 """
 
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 from channels.layers import InMemoryChannelLayer, get_channel_layer
 from django.db import Error as DatabaseError
-from django.db import connection, transaction
+from django.db import connection
 from redis.exceptions import RedisError
 
+from notifications import publishing_lock
 from notifications.bells import publisher_bell
-from notifications.models import Event, EventStream
+from notifications.models import EventStream
+from notifications.numbering import BATCH, number_events
 from notifications.sockets.hub import hub
-from notifications.stream import groups_of, message_of
+from notifications.stream import STREAM_GROUP, message_of, published_after
 
 logger = logging.getLogger(__name__)
 
-BATCH = 500
 # How long an unrung bell may be overlooked, seconds. SQLite cannot be listened to across processes, but looking costs
 # microseconds there (a partial index that is nearly always empty); PostgreSQL wakes us itself.
 LOOK_EVERY = {"sqlite": 0.1, "postgresql": 2.0}
 TAKE_OVER_EVERY = 1.0  # seconds between tries to become the publisher
-LOCK_KEY = 0x68656C70  # "help"; any number that nobody else in this database uses
+STOP_WITHIN = 0.2  # seconds in which one that waits for work notices that it must stop
+# Longer than this, seconds, a channel layer may not keep us waiting for one batch: we would look frozen.
+SEND_DEADLINE = publishing_lock.SILENCE / 2
 
-Send = Callable[[list[tuple[str, dict[str, Any]]]], None]
+Send = Callable[[list[dict[str, Any]]], None]
 
 
-def number_events(limit: int = BATCH) -> int:
-    """Give up to `limit` committed events their position; returns how many. One short transaction."""
-    if not Event.objects.filter(position=None).exists():
-        return 0
-    with transaction.atomic():
-        stream = EventStream.objects.select_for_update().get(pk=1)
-        with connection.cursor() as cursor:
-            cursor.execute(
-                """
-                UPDATE notifications_event SET position = numbered.position
-                FROM (
-                    SELECT id, %s + ROW_NUMBER() OVER (ORDER BY id) AS position
-                    FROM notifications_event WHERE position IS NULL ORDER BY id LIMIT %s
-                ) AS numbered
-                WHERE notifications_event.id = numbered.id
-                """,
-                [stream.last_position, limit],
-            )
-            count = cursor.rowcount
-        stream.last_position += count
-        stream.save(update_fields=["last_position"])
-    return count
+class Superseded(Exception):
+    """Another publisher has gone on meanwhile."""
 
 
 def send_numbered(send: Send, limit: int = BATCH) -> int:
     """Send the numbered events that have not been sent, in order; returns how many.
 
-    Raises what `send` raises; nothing is marked as sent then.
+    Raises what `send` raises; nothing is marked as sent then. Raises Superseded when somebody else has sent them
+    while we did: what follows is theirs.
     """
-    stream = EventStream.objects.get(pk=1)
-    events = list(
-        Event.objects.published()
-        .filter(position__gt=stream.sent_position)
-        .select_related("origin")
-        .prefetch_related("notifications")[:limit]
-    )
+    start = EventStream.objects.values_list("sent_position", flat=True).get(pk=1)
+    events = list(published_after(start)[:limit])
     if not events:
         return 0
-    messages = []
-    for event in events:
-        notifications = list(event.notifications.all())
-        message = message_of(event, notifications)
-        messages += [(group, message) for group in groups_of(event, notifications)]
-    send(messages)
-    EventStream.objects.filter(pk=1).update(sent_position=events[-1].position)
+    send([message_of(event, event.told) for event in events])
+    if not EventStream.objects.filter(pk=1, sent_position=start).update(sent_position=events[-1].position):
+        raise Superseded
     return len(events)
 
 
@@ -93,16 +75,17 @@ def publish_once(send: Send | None = None) -> int:
             return sent
 
 
-def send_to_layer(messages: list[tuple[str, dict[str, Any]]]) -> None:
-    """Send group messages in order, from whatever thread.
+def send_to_layer(messages: list[dict[str, Any]]) -> None:
+    """Send events to every hub, in order, from whatever thread.
 
     The in-process layer belongs to the event loop its hub runs in; without a hub nobody listens.
     """
     layer = get_channel_layer()
 
     async def send() -> None:
-        for group, message in messages:
-            await layer.group_send(group, message)
+        async with asyncio.timeout(SEND_DEADLINE):
+            for message in messages:
+                await layer.group_send(STREAM_GROUP, message)
 
     if isinstance(layer, InMemoryChannelLayer):
         if hub.loop is not None:
@@ -124,9 +107,10 @@ def _runner() -> asyncio.Runner:
 class Publisher(threading.Thread):
     """Publishes for as long as its process lives, whenever it is the one that may."""
 
-    def __init__(self) -> None:
+    def __init__(self, send: Send | None = None) -> None:
         super().__init__(name="publisher", daemon=True)
         self.stopping = threading.Event()
+        self._send = send or send_to_layer
 
     def stop(self, timeout: float | None = 5) -> None:
         self.stopping.set()
@@ -136,53 +120,41 @@ class Publisher(threading.Thread):
     def run(self) -> None:
         while not self.stopping.is_set():
             try:
-                if not self._may_publish():
+                if publishing_lock.acquire():
+                    self._publish_while_mine()
+                else:
+                    # The session is kept: its name says that we stand by.
                     self.stopping.wait(TAKE_OVER_EVERY)
                     continue
-                self._publish_while_mine()
+            except Superseded:
+                logger.info("Another publisher has taken over.")
             except DatabaseError as error:
                 logger.warning("The publisher lost its database (%s); it tries again.", type(error).__name__)
             except (OSError, RedisError) as error:
-                # The layer is gone. Nothing was marked as sent, so nothing is lost by starting over.
-                logger.warning("The publisher cannot reach the channel layer (%s); it tries again.", error)
+                # The layer is gone or does not answer. Nothing was marked as sent: starting over loses nothing.
+                logger.warning("The publisher cannot reach the channel layer (%r); it tries again.", error)
             except Exception:
                 logger.exception("The publisher stumbled; it tries again.")
-            finally:
-                _let_go()
+            publishing_lock.let_go()
             self.stopping.wait(TAKE_OVER_EVERY)
-
-    @staticmethod
-    def _may_publish() -> bool:
-        if connection.vendor != "postgresql":
-            return True
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_try_advisory_lock(%s)", [LOCK_KEY])
-            mine = cursor.fetchone()[0]
-            if mine:
-                cursor.execute("LISTEN helpdesk_events")
-        return mine
+        publishing_lock.let_go()
 
     def _publish_while_mine(self) -> None:
         while not self.stopping.is_set():
             publisher_bell.clear()
-            publish_once()
+            publish_once(self._send)
             self._wait()
 
-    @staticmethod
-    def _wait() -> None:
+    def _wait(self) -> None:
         seconds = LOOK_EVERY[connection.vendor]
         if connection.vendor == "postgresql":
-            for _ in connection.connection.notifies(timeout=seconds, stop_after=1):
-                pass
+            # In short pieces, which ask the database nothing: a bell of our own would not end the wait when we stop.
+            until = time.monotonic() + seconds
+            while not self.stopping.is_set() and time.monotonic() < until:
+                if any(True for _ in connection.connection.notifies(timeout=STOP_WITHIN, stop_after=1)):
+                    return
         else:
             publisher_bell.wait(seconds)
-
-
-def _let_go() -> None:
-    """End the database session, and the lock and LISTEN with it; a pool would keep a session that is only closed."""
-    if connection.vendor == "postgresql" and connection.connection is not None:
-        connection.connection.close()
-    connection.close()
 
 
 _started: Publisher | None = None
@@ -195,3 +167,9 @@ def start() -> Publisher:
         _started = Publisher()
         _started.start()
     return _started
+
+
+def stop() -> None:
+    """End this process's publisher and let another one take over: its lock goes with it. Waits, 5 seconds at most."""
+    if _started is not None:
+        _started.stop()

@@ -1,8 +1,9 @@
 """Turns changes into rows: events, notifications and deliveries, in the transaction of the change.
 
-Everything that happens in one unit of work is collected and written at its end with five statements at most
-(recipients with their endpoints, events, notifications, deliveries), however much happened. After the commit only
-bells are rung: whatever they fail to wake up sweeps by itself.
+Everything that happens in one unit of work is collected and written at its end with four statements (recipients with
+their endpoints, events, notifications, deliveries), however much happened; with five where an audience is large, since
+then recipients are asked for a second time. After the commit only bells are rung: whatever they fail to wake up sweeps
+by itself.
 """
 
 from collections.abc import Iterable
@@ -16,11 +17,13 @@ from django.db.models import FilteredRelation, Q
 from django.utils import timezone
 
 from helpdesk.accounts.models import User
-from helpdesk.changes.actor import current_actor
+from helpdesk.changes.actor import acts_by_token, current_actor
 from helpdesk.changes.signals import ModelSignal
+from helpdesk.changes.trace import current_trace
 from helpdesk.changes.unit import before_commit, unit
 from notifications import bells, catalogue, payloads
 from notifications.catalogue import Audience, Change, Row, Rule
+from notifications.examples import ENDPOINT_SERIALIZER, Example
 from notifications.models import (
     DeliveryState,
     EndpointState,
@@ -109,6 +112,7 @@ class Outbox:
                     WebhookDelivery(
                         endpoint_id=endpoint.id,
                         notification=notification,
+                        ticket_id=event.ticket_id,
                         priority=priority,
                         created_at=created_at,
                         next_attempt_at=None if held else created_at,
@@ -243,6 +247,8 @@ def _event_of(change: Change, row: Row, now: Any) -> Event:
         entity_id=instance.pk,
         ticket_id=row.ticket_id(instance),
         actor=change.actor,
+        by_token=acts_by_token(),
+        trace=list(current_trace()) or None,
         changes={name: [_plain(old), _plain(new)] for name, (old, new) in change.changes.items()},
         visibility=scope.visibility,
         person_id=scope.person_id,
@@ -279,13 +285,14 @@ def connect() -> None:
         row.signal.connect(_on_signal, dispatch_uid=f"notifications.recording.{row.signal.name}", weak=False)
 
 
-def record_webhook_test(endpoint: WebhookEndpoint, message: str, serializer: str, lease: UUID, until: Any) -> None:
-    """A real notification and delivery of type `webhook_test` for one endpoint, told even to who asked for it.
+def record_test(endpoint: WebhookEndpoint, example: Example, lease: UUID, until: Any) -> None:
+    """A real notification and delivery for one endpoint that say what `example` says.
 
-    The delivery is born leased, so that it is sent by whoever asked and not by a worker that happens to be quicker.
+    The event is the endpoint's own and its owner's alone: what an example speaks of does not exist. The delivery is
+    born leased, so that it is sent by whoever asked and not by a worker that happens to be quicker.
     """
     with unit():
-        now, payload = timezone.now(), payloads.entity_payload(serializer, endpoint, payloads.STAFF, "test")
+        now = timezone.now()
         event = Event(
             occurred_at=now,
             entity="webhook",
@@ -294,21 +301,54 @@ def record_webhook_test(endpoint: WebhookEndpoint, message: str, serializer: str
             actor=current_actor(),
             visibility=Visibility.PERSON,
             person_id=endpoint.owner_id,
-            payload_staff=payload,
-            payload_customer=payload,
+            payload_staff=example.payload_staff,
+            payload_customer=example.payload_customer,
         )
         outbox = Outbox()
         outbox.events.append(event)
         outbox.notify(
             event,
             Recipient(endpoint.owner_id, endpoint.owner.role, (EndpointChoice(endpoint.pk, [], EndpointState.ACTIVE),)),
-            catalogue.WEBHOOK_TEST,
-            message,
-            related_type="webhook",
-            related_id=endpoint.pk,
+            example.type,
+            example.message,
+            related_type=example.related_type,
+            related_id=example.related_id,
             created_at=now,
         )
         for delivery in outbox.deliveries:
             delivery.state, delivery.next_attempt_at = DeliveryState.SENDING, None
             delivery.lease_token, delivery.lease_until = lease, until
         outbox.write()
+
+
+def record_webhook_disabled(endpoint: WebhookEndpoint) -> None:
+    """Tell an endpoint's owner that it gets nothing any more, and why.
+
+    It is a notification like any other, for their list, their sockets and their other endpoints; never for this one.
+    """
+    now = timezone.now()
+    payload = payloads.entity_payload(ENDPOINT_SERIALIZER, endpoint, payloads.STAFF, "disabled")
+    event = Event(
+        occurred_at=now,
+        entity="webhook",
+        action="disabled",
+        entity_id=endpoint.pk,
+        visibility=Visibility.PERSON,
+        person_id=endpoint.owner_id,
+        payload_staff=payload,
+        payload_customer=payload,
+    )
+    outbox = Outbox()
+    outbox.events.append(event)
+    for owner in find_recipients(Q(pk=endpoint.owner_id)):
+        others = tuple(choice for choice in owner.endpoints if choice.id != endpoint.pk)
+        outbox.notify(
+            event,
+            Recipient(owner.id, owner.role, others),
+            catalogue.WEBHOOK_DISABLED,
+            catalogue.disabled_message(endpoint),
+            related_type="webhook",
+            related_id=endpoint.pk,
+            created_at=now,
+        )
+    outbox.write()

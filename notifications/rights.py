@@ -27,10 +27,11 @@ def current_scopes(events: Iterable[Event]) -> dict[UUID, Scope]:
     return {entity_id: Scope(visibility, person_id) for entity_id, visibility, person_id in rows}
 
 
+def present_scopes(event: Event, scopes: dict[UUID, Scope]) -> tuple[Scope, ...]:
+    """What all must admit whoever may be told of the event now; `scopes` comes from `current_scopes`."""
+    return tuple(scopes.get(id_, event.scope) for id_ in (event.entity_id, event.ticket_id) if id_ is not None)
+
+
 def may_still_see(event: Event, user_id: UUID, role: str, scopes: dict[UUID, Scope]) -> bool:
-    """Whether the person may be told of the event now; `scopes` comes from `current_scopes`."""
-    return all(
-        scopes.get(id_, event.scope).admits(user_id, role)
-        for id_ in (event.entity_id, event.ticket_id)
-        if id_ is not None
-    )
+    """Whether the person may be told of the event now."""
+    return all(scope.admits(user_id, role) for scope in present_scopes(event, scopes))

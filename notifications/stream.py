@@ -1,19 +1,22 @@
-"""How a published event travels through the channel layer: to which groups, and as what message.
+"""How a published event travels through the channel layer: as what message, and in which group.
 
-Groups are audiences, never rooms as a client names them. A process's hub is in the groups of the people connected
-to it; it gets each event once per group and knows by the position that it has it already.
+Every hub is in `STREAM_GROUP` and gets each event once, with all that it needs to serve each of its connections by its
+rights. A group for each audience would save a hub some messages, but silence would then mean either "nothing for you"
+or "something was lost" (docs/adr/0007-every-hub-gets-every-event.md). What leaves no trace (typing, say) goes to the
+groups of its audience.
 """
 
 from typing import Any
 from uuid import UUID
 
-from notifications.models import Event, Notification, Visibility
+from django.db.models import Prefetch, QuerySet
+
+from notifications.models import Event, Notification
 from notifications.models.event import Scope
 from notifications.timestamps import iso
 
+STREAM_GROUP = "stream"
 STAFF_GROUP = "staff"
-ADMINS_GROUP = "admins"
-PUBLIC_GROUP = "public"
 
 # An event that notifies more people than this names none of them in its message: each hub asks for its own.
 NOTIFICATIONS_IN_MESSAGE = 100
@@ -23,31 +26,16 @@ def user_group(user_id: UUID | str) -> str:
     return f"user.{user_id}"
 
 
-def groups_of(event: Event, notifications: list[Notification]) -> list[str]:
-    """Every group in which somebody may be told of this event: by its scope now and before, or by a notification."""
-    groups = dict.fromkeys((*_scope_groups(event.scope), *_scope_groups(event.previous_scope)))
-    if event.entity == "user":
-        # The person's own connections act on a changed role or a deactivation.
-        groups[user_group(event.entity_id)] = None
-    if len(notifications) > NOTIFICATIONS_IN_MESSAGE:
-        groups[PUBLIC_GROUP] = None
-    else:
-        groups.update(dict.fromkeys(user_group(notification.recipient_id) for notification in notifications))
-    return list(groups)
-
-
-def _scope_groups(scope: Scope) -> list[str]:
-    match scope.visibility:
-        case Visibility.PERSON:
-            return [user_group(scope.person_id)] if scope.person_id else []
-        case Visibility.ADMINS:
-            return [ADMINS_GROUP]
-        case Visibility.STAFF:
-            return [STAFF_GROUP]
-        case Visibility.REQUESTER:
-            return [STAFF_GROUP, *([user_group(scope.person_id)] if scope.person_id else [])]
-        case _:
-            return [PUBLIC_GROUP]
+def published_after(position: int) -> QuerySet[Any]:
+    """The published events after a position, in order, each with what `message_of` needs; `told` has notifications."""
+    # An announcement's batch has a thousand; more than fit into a message need not be read.
+    some = Notification.objects.order_by("pk")[: NOTIFICATIONS_IN_MESSAGE + 1]
+    return (
+        Event.objects.published()
+        .filter(position__gt=position)
+        .select_related("origin")
+        .prefetch_related(Prefetch("notifications", some, to_attr="told"))
+    )
 
 
 def message_of(event: Event, notifications: list[Notification]) -> dict[str, Any]:

@@ -1,12 +1,19 @@
 """Celery tasks. They carry no payload: what is to be done stands in the database, and Celery says when to look."""
 
+import logging
+from contextlib import suppress
 from typing import Any
 
 from celery import shared_task
 from celery.signals import worker_shutting_down
 
-from notifications import expansion, health
+from notifications import expansion, retention, workers
+from notifications.log_filters import OneLine
+from notifications.webhooks import recovery
 from notifications.webhooks.engine import engine
+
+# A broker that is gone: Celery says so, and comes back to it by itself.
+logging.getLogger("celery.worker.consumer.consumer").addFilter(OneLine())
 
 
 @shared_task(name="notifications.tasks.deliver_due")
@@ -22,10 +29,24 @@ def expand_audiences() -> None:
         pass
 
 
+@shared_task(name="notifications.tasks.release_recoveries")
+def release_recoveries() -> None:
+    """Put the next slices of what is to be sent again into the queue."""
+    recovery.release_due()
+
+
+@shared_task(name="notifications.tasks.prune")
+def prune() -> None:
+    """Remove for good what is past its retention. Runs every hour; one that was stopped goes on the next time."""
+    with suppress(retention.Stopped):
+        retention.prune()
+
+
 @shared_task(name="notifications.tasks.sweep")
 def sweep() -> None:
     """Find what a lost bell would have told. Runs every few seconds."""
-    health.beat()
+    workers.beat(swept=True)
+    release_recoveries.delay()
     expand_audiences.delay()
     deliver_due.delay()
 
@@ -33,3 +54,4 @@ def sweep() -> None:
 @worker_shutting_down.connect(dispatch_uid="notifications.tasks.stop_engine")
 def _stop_engine(**kwargs: Any) -> None:
     engine().stop()
+    retention.stop()

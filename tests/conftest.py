@@ -1,11 +1,11 @@
 """What most tests need: people of each role, a ticket, API clients, and settings that keep the suite quick."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from django.core.cache import cache
 from django.core.files.base import ContentFile
-from django.db import connections
+from django.db import connection, connections
 from rest_framework.test import APIClient
 from rest_framework.throttling import SimpleRateThrottle
 from rest_framework_simplejwt.tokens import AccessToken
@@ -14,16 +14,43 @@ from comments.models import Comment
 from helpdesk.accounts.models import Role, User
 from helpdesk.celery import app as celery_app
 from knowledge.models import Article, ArticleStatus
+from notifications import publishing_lock
+from notifications.models import EventStream
 from tickets.files import TEXT_TYPE
 from tickets.models import Attachment, Ticket
 
 PASSWORD = "correct-horse-7-battery"
+_DATABASE = {"db", "transactional_db"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What touches neither the database nor a channel layer is the same on all of them, and marked `once`."""
+    for item in items:
+        marked = any(item.get_closest_marker(name) for name in ("django_db", "live", "chaos"))
+        if not marked and not _DATABASE & set(item.fixturenames) and "sockets" not in item.path.parts:  # type: ignore[attr-defined]
+            item.add_marker("once")
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _threads_keep_no_connection():
     """A thread gives its database connection back after each use: nobody would close it when the thread ends."""
     connections.settings["default"]["CONN_MAX_AGE"] = 0
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _tables_are_emptied_row_by_row():
+    """After a test with real transactions. TRUNCATE makes new files for each table: a hundred times as slow."""
+
+    def sql_flush(self, style, tables, **options) -> list[str]:
+        names = [self.quote_name(table) for table in tables]
+        # As TRUNCATE does, it waits for whoever is still writing.
+        return [f"LOCK TABLE {', '.join(names)}", *(f"DELETE FROM {name}" for name in names)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        if connection.vendor == "postgresql":
+            patch.setattr(type(connection.ops), "sql_flush", sql_flush)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -37,10 +64,21 @@ def _quick_settings(settings, tmp_path, monkeypatch):
     """A cheap password hash, files in a folder that goes away, and no throttles (their tests set their own)."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     settings.MEDIA_ROOT = tmp_path / "attachments"
+    # Else every test client begins with a look at each static file: half of the suite's time.
+    settings.WHITENOISE_AUTOREFRESH = True
     monkeypatch.setattr(SimpleRateThrottle, "THROTTLE_RATES", dict.fromkeys(SimpleRateThrottle.THROTTLE_RATES))
     # Of this process alone: on Redis, tests that run at the same time would clear each other's counters.
     settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
     cache.clear()
+
+
+@pytest.fixture(autouse=True)
+def _stream_is_there(request):
+    """A test with real transactions empties every table, and the stream's one row comes from a migration."""
+    marker = request.node.get_closest_marker("django_db")
+    if marker and marker.kwargs.get("transaction"):
+        request.getfixturevalue("transactional_db")
+        EventStream.objects.get_or_create(pk=1)
 
 
 @pytest.fixture
@@ -113,6 +151,20 @@ def article(agent) -> Article:
 @pytest.fixture
 def draft(agent) -> Article:
     return Article.objects.create(title="How to fax", body="Do not.", author=agent)
+
+
+@pytest.fixture
+def publisher_at_work(db) -> Iterator[None]:
+    """What the database knows of a publisher: on PostgreSQL its session with its lock, on SQLite nothing."""
+    if connections["default"].vendor != "postgresql":
+        yield
+        return
+    session = connections["default"].copy(alias="publisher")
+    with session.cursor() as cursor:
+        cursor.execute("SELECT set_config('application_name', %s, false)", [publishing_lock.SESSION_NAME])
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", [publishing_lock.LOCK_KEY])
+    yield
+    session.close()
 
 
 @pytest.fixture

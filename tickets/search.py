@@ -6,7 +6,7 @@ Both indexes are kept by the database (a generated column; triggers), so nothing
 from typing import Any
 
 from django.db import connections
-from django.db.models import QuerySet
+from django.db.models import BooleanField, F, Func, QuerySet, Value
 from django.db.models.expressions import RawSQL
 from django.db.models.signals import post_migrate
 
@@ -44,12 +44,26 @@ def matching(tickets: QuerySet, text: str) -> QuerySet:
         return tickets.none()
     if connections[tickets.db].vendor == "postgresql":
         query = " & ".join(terms) + ":*"
-        return tickets.extra(  # a generated column that only the database knows: no field to name
-            where=["tickets_ticket.search_vector @@ to_tsquery('simple', %s)"], params=[query]
-        )
+        return tickets.filter(_Holds(F("pk"), Value(query)))
     query = " ".join(f'"{term}"' for term in terms) + "*"
     found = RawSQL(f"SELECT rowid FROM {_SQLITE_TABLE} WHERE {_SQLITE_TABLE} MATCH %s", [query])
     return tickets.filter(number__in=found)
+
+
+class _Holds(Func):
+    """Whether the row of the first argument, its id, holds what the second one asks for.
+
+    The vector is a generated column that only the database knows: there is no field to name, so it is named beside
+    the id, whatever the table is called in the query.
+    """
+
+    output_field = BooleanField()
+
+    def as_sql(self, compiler: Any, connection: Any, *args: Any, **context: Any) -> tuple[str, Any]:
+        id_, query = self.get_source_expressions()
+        sql, params = compiler.compile(query)
+        table = compiler.quote_name_unless_alias(id_.alias)
+        return f"{table}.search_vector @@ to_tsquery('simple', {sql})", params
 
 
 def _install(sender: Any, using: str, **kwargs: Any) -> None:

@@ -14,7 +14,6 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from helpdesk.accounts.api.tokens import end_refresh_tokens
 from helpdesk.accounts.models import Role, User
 from helpdesk.changes.actor import current_actor
 from helpdesk.changes.admin import ChangesForm, VisibleAdmin, badge
@@ -73,14 +72,7 @@ class PersonForm(_UsernameCheck, ChangesForm):
 
 
 class PasswordForm(AdminPasswordChangeForm):
-    """A new password ends every session by itself, and with this every refresh token too."""
-
     usable_password_help_text = _SIGN_IN_DISABLED
-
-    def save(self, commit: bool = True) -> User:
-        with unit():
-            end_refresh_tokens(self.user.pk)
-            return super().save(commit)
 
 
 @admin.register(User)
@@ -119,11 +111,6 @@ class PersonAdmin(VisibleAdmin, BaseUserAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
-        super().save_model(request, obj, form, change)
-        if change and not obj.is_active:
-            end_refresh_tokens(obj.pk)  # so that they stay dead when the person comes back
-
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
             return super().changeform_view(request, *args, **kwargs)
@@ -148,7 +135,6 @@ class PersonAdmin(VisibleAdmin, BaseUserAdmin):
                     messages.error(request, f"{person.display_name}: {error.message}")
                 else:
                     person.deactivate()
-                    end_refresh_tokens(person.pk)
                     deactivated.append(person.display_name)
         if deactivated:
             messages.success(request, f"Deactivated: {', '.join(deactivated)}.")

@@ -6,10 +6,14 @@ from django.contrib.auth.backends import ModelBackend
 from rest_framework.authentication import SessionAuthentication as BaseSessionAuthentication
 from rest_framework.request import Request
 from rest_framework_simplejwt.authentication import JWTAuthentication
+from rest_framework_simplejwt.exceptions import AuthenticationFailed
 from rest_framework_simplejwt.tokens import Token
 
 from helpdesk.accounts.models import Role, User
 from helpdesk.changes.actor import set_actor
+
+# The claim that holds the epoch of a sign-in (`User.sign_in_epoch`); tokens without it are of epoch 0.
+EPOCH_CLAIM = "epoch"
 
 # What agents may do in the admin, model by model; administrators may do everything, customers never get in.
 AGENT_PERMISSIONS = frozenset(
@@ -19,6 +23,10 @@ AGENT_PERMISSIONS = frozenset(
         *(f"comments.{verb}_comment" for verb in ("view", "add", "change", "delete")),
         *(f"knowledge.{verb}_article" for verb in ("view", "add", "change", "delete")),
         "notifications.view_notification",
+        # Their own: `visible_to` shows no others.
+        *(f"notifications.{verb}_webhookendpoint" for verb in ("view", "add", "change", "delete")),
+        "notifications.view_webhookdelivery",
+        *(f"notifications.{verb}_webhookrecovery" for verb in ("view", "add")),
     }
 )
 
@@ -58,8 +66,15 @@ class TokenAuthentication(JWTAuthentication):
     def authenticate(self, request: Request) -> tuple[Any, Token] | None:
         found = super().authenticate(request)
         if found is not None:
-            set_actor(found[0])
+            set_actor(found[0], by_token=True)
         return found
+
+    def get_user(self, validated_token: Token) -> Any:
+        """The token's person; AuthenticationFailed unless they are active, with the password and epoch of its time."""
+        user: Any = super().get_user(validated_token)
+        if validated_token.get(EPOCH_CLAIM, 0) != user.sign_in_epoch:
+            raise AuthenticationFailed("The person has been signed out since.", code="signed_out")
+        return user
 
 
 class SessionAuthentication(BaseSessionAuthentication):

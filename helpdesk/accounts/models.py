@@ -1,4 +1,5 @@
-from typing import Any
+from collections.abc import Collection, Iterator
+from typing import Any, Self
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
@@ -7,9 +8,11 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models.functions import Lower
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 
 from helpdesk.accounts import signals
 from helpdesk.changes.models import EmittingModel, EmittingQuerySet
+from helpdesk.changes.unit import unit
 
 
 class Role(models.TextChoices):
@@ -77,6 +80,12 @@ class User(EmittingModel, AbstractBaseUser, PermissionsMixin):
     )
     deactivated_at = models.DateTimeField(null=True, blank=True, editable=False)
     is_staff = models.BooleanField(default=False, editable=False)
+    # Tokens and sessions belong to the epoch in which they began. A new epoch ends them all, and for good.
+    # (`db_default`: the code of before this field adds people too while an upgrade rolls.)
+    sign_in_epoch = models.PositiveIntegerField(default=0, db_default=0, editable=False)
+
+    # As it is stored. Apart from the watched fields: no hash of a password goes into an event.
+    _known_password: str | None = None
 
     objects = UserManager()
 
@@ -117,14 +126,41 @@ class User(EmittingModel, AbstractBaseUser, PermissionsMixin):
     def save(self, *args: Any, **kwargs: Any) -> None:
         self.is_staff = self.role in STAFF_ROLES
         self.is_superuser = self.role == Role.ADMIN
+        epochs = 0
         if self.is_active:
             self.deactivated_at = None
+            # Once more: whoever was deactivated by a bulk update has the old one.
+            epochs = int(self._known.get("is_active") is False)
         elif self.deactivated_at is None:
             self.deactivated_at = timezone.now()
+            epochs = 1
         update_fields = kwargs.get("update_fields")
         if update_fields is not None and {"role", "is_active"} & set(update_fields):
-            kwargs["update_fields"] = {*update_fields, "is_staff", "is_superuser", "deactivated_at"}
-        super().save(*args, **kwargs)
+            kwargs["update_fields"] = {*update_fields, "is_staff", "is_superuser", "deactivated_at", "sign_in_epoch"}
+        epoch = self.sign_in_epoch + epochs
+        if not self._state.adding:
+            # Counted by the database: an object that was loaded a while ago must not bring an ended epoch back.
+            self.sign_in_epoch = models.F("sign_in_epoch") + epochs
+        try:
+            with unit():
+                new_password = self._has_new_password(kwargs.get("update_fields"))
+                super().save(*args, **kwargs)
+                if new_password:
+                    signals.sign_ins_ended.send(User, user_id=self.pk)
+        finally:
+            self.sign_in_epoch = epoch
+        self._known_password = self.__dict__.get("password")
+
+    def _has_new_password(self, update_fields: Any) -> bool:
+        if self._state.adding or (update_fields is not None and "password" not in update_fields):
+            return False
+        return self._known_password is not None and self._known_password != self.password
+
+    @classmethod
+    def from_db(cls, db: str | None, field_names: Collection[str], values: Collection[Any], **kwargs: Any) -> Self:
+        user = super().from_db(db, field_names, values, **kwargs)
+        user._known_password = user.__dict__.get("password")
+        return user
 
     def signal_for(self, action: str, changes: dict[str, list]) -> Any:
         if action == "updated" and changes.get("is_active") == [True, False]:
@@ -135,3 +171,22 @@ class User(EmittingModel, AbstractBaseUser, PermissionsMixin):
         """End this person's access. Open sockets close, tokens and sessions stop working, deliveries are cancelled."""
         self.is_active = False
         self.save(update_fields=["is_active"])
+
+    def sign_out_everywhere(self) -> None:
+        """End every token and every session of this person, and the sockets that were opened with them."""
+        with unit():
+            User.objects.filter(pk=self.pk).update_without_signals(sign_in_epoch=models.F("sign_in_epoch") + 1)
+            self.sign_in_epoch = User.objects.values_list("sign_in_epoch", flat=True).get(pk=self.pk)
+            signals.sign_ins_ended.send(User, user_id=self.pk)
+
+    def get_session_auth_hash(self) -> str:
+        """What a session holds of its person's sign-in: another password or epoch, and it has ended."""
+        return self._in_epoch(super().get_session_auth_hash())
+
+    def get_session_auth_fallback_hash(self) -> Iterator[str]:
+        return map(self._in_epoch, super().get_session_auth_fallback_hash())
+
+    def _in_epoch(self, password_hash: str) -> str:
+        if not self.sign_in_epoch:
+            return password_hash  # as Django has it: sessions from before there were epochs live on
+        return salted_hmac("helpdesk.sign_in_epoch", f"{password_hash}{self.sign_in_epoch}").hexdigest()

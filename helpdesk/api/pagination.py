@@ -3,7 +3,7 @@
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +22,8 @@ from rest_framework.views import APIView
 DEFAULT_LIMIT = 25
 MAX_LIMIT = 100
 PARAMETERS = ("limit", "cursor", "order")
+
+Loaded = Callable[[QuerySet], QuerySet]
 
 
 class CursorInvalid(ValidationError):
@@ -100,14 +102,22 @@ class Keyset:
         name = getattr(self.field, "output_field", self.field).get_internal_type()
         return datetime if name == "DateTimeField" else int if name.endswith("IntegerField") else str
 
-    def page(self, queryset: QuerySet, cursor: Cursor | None, limit: int) -> Page:
-        """At most `limit` rows after (or before) the cursor, in the list's order. One query."""
+    def page(self, queryset: QuerySet, cursor: Cursor | None, limit: int, loaded: Loaded | None = None) -> Page:
+        """At most `limit` rows after (or before) the cursor, in the list's order. One query.
+
+        With `loaded`, which adds the relations, they are joined with the page's rows only: a database that finds more
+        rows than a page holds, to sort them, would join all of them otherwise.
+        """
         backward = cursor is not None and cursor.backward
         descending = self.descending != backward
         if cursor is not None:
             queryset = queryset.filter(self._beyond(cursor, descending))
         sign = "-" if descending else ""
-        rows = list(queryset.order_by(f"{sign}{self.field.name}", f"{sign}pk")[: limit + 1])
+        order = f"{sign}{self.field.name}", f"{sign}pk"
+        found = queryset.order_by(*order)[: limit + 1]
+        if loaded is not None:
+            found = loaded(queryset.model._default_manager.filter(pk__in=found.values("pk"))).order_by(*order)
+        rows = list(found)
         more, rows = len(rows) > limit, rows[:limit]
         if backward:
             rows.reverse()
@@ -133,7 +143,8 @@ class KeysetPagination(BasePagination):
     """`{"results": […], "next": "<url or null>", "previous": "<url or null>"}`, one query a page at any depth.
 
     A view says in `orderings` by which names a client may order, {name: field, with `-` for descending}, and in
-    `default_order` which of them it starts with. `limit` is 25 unless given and 100 at most.
+    `default_order` which of them it starts with. `limit` is 25 unless given and 100 at most. What a view's `loaded`
+    adds to its query set is added to the page's rows only.
     """
 
     default_orderings: dict[str, str] = {"created_at": "created_at", "-created_at": "-created_at"}
@@ -147,6 +158,7 @@ class KeysetPagination(BasePagination):
             order=parameters.get("order") or str(getattr(view, "default_order", "-created_at")),
             cursor=parameters.get("cursor"),
             limit=_limit(parameters.get("limit")),
+            loaded=getattr(view, "loaded", None),
         )
         return self.page.rows
 
@@ -203,7 +215,14 @@ class PageSerializer(serializers.Serializer):
     previous = serializers.URLField(allow_null=True)
 
 
-def page_of(queryset: QuerySet, orderings: Mapping[str, str], order: str, cursor: str | None, limit: int) -> Page:
+def page_of(
+    queryset: QuerySet,
+    orderings: Mapping[str, str],
+    order: str,
+    cursor: str | None,
+    limit: int,
+    loaded: Loaded | None = None,
+) -> Page:
     """A page of a list. ValidationError for an order that is not among the `orderings` and for a bad cursor."""
     if order not in orderings:
         raise ValidationError({"order": [f"Choose one of: {', '.join(orderings)}."]})
@@ -211,7 +230,7 @@ def page_of(queryset: QuerySet, orderings: Mapping[str, str], order: str, cursor
     keyset = Keyset(queryset.model, order, orderings[order])
     if place is not None and not keyset.takes(place):
         raise CursorInvalid()
-    return keyset.page(queryset, place, limit)
+    return keyset.page(queryset, place, limit, loaded)
 
 
 def envelope(data: Any, page: Page, url: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The OpenAPI document: what every operation has in common."""
 
+import re
 from typing import Any, Literal
 
 from drf_spectacular.openapi import AutoSchema
@@ -23,8 +24,19 @@ class ErrorSerializer(serializers.Serializer):
     error = _ErrorDetailSerializer()
 
 
+# Where a method says nothing of its own, the view's docstring names the thing: "One comment." is changed by PATCH.
+_VERBS = {"PATCH": "Change", "DELETE": "Delete"}
+
+
 class Schema(AutoSchema):
-    """Adds the one error shape to every operation."""
+    """Adds the one error shape to every operation, and a summary: the first sentence of its description."""
+
+    def get_summary(self) -> str | None:
+        sentence = re.split(r"\.\s|\.$|\n\n", self.get_description() or "", maxsplit=1)[0]
+        summary = " ".join(sentence.replace("`", "").split())  # summaries are plain text
+        if (verb := _VERBS.get(self.method)) and summary.startswith("One "):
+            summary = f"{verb} {summary[:1].lower()}{summary[1:]}"
+        return summary or None
 
     def _get_response_bodies(self, direction: Literal["request", "response"] = "response") -> dict[str, Any]:
         bodies = super()._get_response_bodies(direction)

@@ -16,7 +16,7 @@ MAX_COUNT = 999
 MY_TICKETS = 10
 
 # Deliveries that should have arrived and have not.
-FAILING_STATES = (DeliveryState.RETRYING, DeliveryState.EXHAUSTED, DeliveryState.HELD)
+FAILING_STATES = (DeliveryState.RETRYING, DeliveryState.EXHAUSTED, DeliveryState.HELD, DeliveryState.LOOPED)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from knowledge.models import Article
 from notifications.models import Event, Visibility
 from tickets.models import Attachment, Ticket
 
-# The latest are shown; the log keeps them all.
+# The latest are shown; the log keeps them for EVENT_RETENTION_DAYS.
 MAX_ENTRIES = 100
 
 _MODELS: dict[str, type[EmittingModel]] = {

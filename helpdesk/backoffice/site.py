@@ -17,7 +17,7 @@ from helpdesk.accounts.authentication import caller
 from helpdesk.accounts.models import STAFF_ROLES, User
 from helpdesk.backoffice import dashboard
 from knowledge.models import Article
-from notifications.models import Event, Notification, WebhookDelivery, WebhookEndpoint
+from notifications.models import Event, Notification, WebhookDelivery, WebhookEndpoint, WebhookRecovery
 from tickets.models import Attachment, Ticket
 
 # The order in which staff need them.
@@ -31,6 +31,7 @@ _NAVIGATION = (
     ("People", User),
     ("Endpoints", WebhookEndpoint),
     ("Deliveries", WebhookDelivery),
+    ("Recoveries", WebhookRecovery),
     ("Events", Event),
 )
 

@@ -1,5 +1,6 @@
 """The page staff work on: a ticket with its conversation, an answer, its history and the webhooks it caused."""
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
@@ -39,8 +40,9 @@ class OnceForm(forms.ModelForm):
     same: tuple[str, ...]
     """The fields in which two sendings of one page are equal."""
 
+    @abstractmethod
     def write(self) -> None:
-        raise NotImplementedError
+        """Write the object. IntegrityError when its id is taken."""
 
     def write_once(self) -> Any:
         """Write the object, or find the one that was written from this very page before."""

@@ -11,10 +11,11 @@ class _Holder:
     `request.user` would ask the database there, in the event loop, where it may not.
     """
 
-    __slots__ = ("user",)
+    __slots__ = ("by_token", "user")
 
-    def __init__(self, user: Any | None) -> None:
+    def __init__(self, user: Any | None, by_token: bool = False) -> None:
         self.user = user
+        self.by_token = by_token
 
 
 _actor: ContextVar[_Holder | None] = ContextVar("actor", default=None)
@@ -27,9 +28,15 @@ def current_actor() -> Any | None:
     return actor if actor is not None and getattr(actor, "is_authenticated", False) else None
 
 
-def set_actor(user: Any | None) -> Token:
+def acts_by_token() -> bool:
+    """Whether the actor came with an access token: such a caller may be a program, and one that nobody watches."""
+    holder = _actor.get()
+    return holder is not None and holder.by_token
+
+
+def set_actor(user: Any | None, *, by_token: bool = False) -> Token:
     """Set the actor for the rest of this context; hand the token to `reset_actor`."""
-    return _actor.set(_Holder(user))
+    return _actor.set(_Holder(user, by_token))
 
 
 def reset_actor(token: Token) -> None:

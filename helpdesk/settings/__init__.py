@@ -96,6 +96,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "helpdesk.changes.middleware.ActorMiddleware",
+    "helpdesk.changes.trace.TraceMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -160,13 +161,13 @@ REST_FRAMEWORK = {
         "rest_framework.throttling.ScopedRateThrottle",  # views with a throttle_scope
     ],
     "DEFAULT_THROTTLE_RATES": {
-        "anon": environment.text("THROTTLE_ANONYMOUS", "60/min"),
-        "user": environment.text("THROTTLE_USER", "1200/min"),
-        "sign-in": environment.text("THROTTLE_SIGN_IN", "10/min"),
-        "register": environment.text("THROTTLE_REGISTER", "10/hour"),
-        "webhook-test": environment.text("THROTTLE_WEBHOOK_TEST", "30/min"),
+        "anon": environment.rate("THROTTLE_ANONYMOUS", "60/min"),
+        "user": environment.rate("THROTTLE_USER", "1200/min"),
+        "sign-in": environment.rate("THROTTLE_SIGN_IN", "10/min"),
+        "register": environment.rate("THROTTLE_REGISTER", "10/hour"),
+        "webhook-test": environment.rate("THROTTLE_WEBHOOK_TEST", "30/min"),
         # The internal receiver is called by senders that share an address; a bad signature costs one lookup.
-        "webhook-receiver": environment.text("THROTTLE_WEBHOOK_RECEIVER", "6000/min"),
+        "webhook-receiver": environment.rate("THROTTLE_WEBHOOK_RECEIVER", "6000/min"),
     },
     "EXCEPTION_HANDLER": "helpdesk.api.errors.exception_handler",
     # One form of time everywhere: UTC with microseconds and Z (REST, webhooks and sockets share the serializers).
@@ -201,6 +202,8 @@ SPECTACULAR_SETTINGS = {
         "Role": "helpdesk.accounts.models.Role",
         "EndpointState": "notifications.models.EndpointState",
         "DeliveryState": "notifications.models.DeliveryState",
+        "NotificationType": "notifications.catalogue.TYPES",
+        "RecoveryState": "notifications.models.RecoveryState",
     },
 }
 _LOCAL_SPA = tuple(f"http://localhost:{port}" for port in (3000, 4200, 5173, 8080))
@@ -219,19 +222,51 @@ MAX_ATTACHMENTS_PER_TICKET = environment.integer("MAX_ATTACHMENTS_PER_TICKET", 1
 
 # --- Webhooks -----------------------------------------------------------------------------------------------------
 # Networks that webhooks may reach although they are private (CIDR, comma-separated).
-WEBHOOK_ALLOWED_NETWORKS = environment.words(
+WEBHOOK_ALLOWED_NETWORKS = environment.networks(
     "WEBHOOK_ALLOWED_NETWORKS", () if PRODUCTION else ("127.0.0.0/8", "::1/128")
 )
 # Our own public addresses (CIDR), refused like private ones.
-WEBHOOK_OWN_ADDRESSES = environment.words("WEBHOOK_OWN_ADDRESSES")
+WEBHOOK_OWN_ADDRESSES = environment.networks("WEBHOOK_OWN_ADDRESSES")
+# Ports of public addresses that webhooks may use; allowed networks may be reached on any.
+WEBHOOK_PORTS = environment.ports("WEBHOOK_PORTS", "80,443,8000-8999")
+# Certificates (PEM) trusted instead of the public authorities'.
+WEBHOOK_CA_BUNDLE = environment.file("WEBHOOK_CA_BUNDLE")
 WEBHOOK_DEADLINE_SECONDS = environment.integer("WEBHOOK_DEADLINE_SECONDS", 15, minimum=1)
 WEBHOOK_CONCURRENCY = environment.integer("WEBHOOK_CONCURRENCY", 64, minimum=1)
+WEBHOOK_SLOW_CONCURRENCY = environment.integer("WEBHOOK_SLOW_CONCURRENCY", 256, minimum=1)
 WEBHOOK_ENDPOINT_CONCURRENCY = environment.integer("WEBHOOK_ENDPOINT_CONCURRENCY", 8, minimum=1)
+# Webhooks about one ticket that an endpoint may get in a minute because of one person's access token; 0: any number.
+WEBHOOK_LOOP_LIMIT = environment.integer("WEBHOOK_LOOP_LIMIT", 100)
 MAX_WEBHOOK_ENDPOINTS = environment.integer("MAX_WEBHOOK_ENDPOINTS", 20, minimum=1)
+# How many missed deliveries are sent again to an endpoint in a minute, unless whoever asks says otherwise; and at most.
+WEBHOOK_RECOVERY_PER_MINUTE = environment.integer("WEBHOOK_RECOVERY_PER_MINUTE", 600, minimum=1)
+WEBHOOK_RECOVERY_MAX_PER_MINUTE = environment.integer("WEBHOOK_RECOVERY_MAX_PER_MINUTE", 6000, minimum=1)
+if WEBHOOK_RECOVERY_PER_MINUTE > WEBHOOK_RECOVERY_MAX_PER_MINUTE:
+    raise ImproperlyConfigured("WEBHOOK_RECOVERY_PER_MINUTE is more than WEBHOOK_RECOVERY_MAX_PER_MINUTE allows")
+
+# --- Sockets ------------------------------------------------------------------------------------------------------
+# What one person and one connection may cost; `notifications/sockets/limits.py` has the reasons.
+SOCKET_CONNECTIONS_PER_PERSON = environment.integer("SOCKET_CONNECTIONS_PER_PERSON", 50, minimum=1)
+SOCKET_ROOMS = environment.integer("SOCKET_ROOMS", 200, minimum=1)
+SOCKET_OPERATIONS_PER_SECOND = environment.integer("SOCKET_OPERATIONS_PER_SECOND", 20, minimum=1)
+SOCKET_OUTBOX_FRAMES = environment.integer("SOCKET_OUTBOX_FRAMES", 1000, minimum=10)
+SOCKET_OUTBOX_CHARACTERS = environment.integer("SOCKET_OUTBOX_CHARACTERS", 4_194_304, minimum=200_000)
+# For how long connections are sent away, one after the other, before a sockets' process ends.
+SHUTDOWN_SECONDS = environment.integer("SHUTDOWN_SECONDS", 8)
 
 # --- Notifications ------------------------------------------------------------------------------------------------
 # An audience up to this size is written in the transaction of the change; a larger one by the worker, in batches.
 AUDIENCE_IN_TRANSACTION = 200
+
+# --- Retention ----------------------------------------------------------------------------------------------------
+# Days after which things are removed for good (`manage.py prune`); 0 keeps them for ever.
+WEBHOOK_RETENTION_DAYS = environment.integer("WEBHOOK_RETENTION_DAYS", 30)
+EVENT_RETENTION_DAYS = environment.integer("EVENT_RETENTION_DAYS", 365)
+DELETED_RETENTION_DAYS = environment.integer("DELETED_RETENTION_DAYS", 30)
+if EVENT_RETENTION_DAYS and not 0 < WEBHOOK_RETENTION_DAYS <= EVENT_RETENTION_DAYS:
+    raise ImproperlyConfigured(
+        "WEBHOOK_RETENTION_DAYS must not be longer than EVENT_RETENTION_DAYS: what is delivered is read from the event"
+    )
 
 # --- Monitoring -----------------------------------------------------------------------------------------------------
 # Whoever may read /metrics: with a token those who send it (Authorization: Bearer …), without one this machine only.
@@ -251,6 +286,8 @@ CELERY_BROKER_CONNECTION_TIMEOUT = 1
 CELERY_DB_REUSE_MAX = 1000
 CELERY_BEAT_SCHEDULE = {
     "sweep": {"task": "notifications.tasks.sweep", "schedule": 5.0},
+    # Every hour, not every night: a clock that is started anew each morning never sees the night.
+    "prune": {"task": "notifications.tasks.prune", "schedule": 3600.0},
 }
 CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "celerybeat-schedule")
 
@@ -271,13 +308,14 @@ if PRODUCTION:
         SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
 # --- Logging ------------------------------------------------------------------------------------------------------
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "filters": {"without_refused_traces": {"()": "helpdesk.settings.logs.WithoutRefusedTraces"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["console"], "level": environment.text("LOG_LEVEL", "INFO").upper()},
+    "root": {"handlers": ["console"], "level": environment.choice("LOG_LEVEL", "INFO", LOG_LEVELS)},
     "loggers": {
         "django.request": {"filters": ["without_refused_traces"]},
         "django.server": {"level": "WARNING"},

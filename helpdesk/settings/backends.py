@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
+from redis.connection import parse_url
 
 # Large enough that a burst of one commit never fills it; the layer drops messages silently when it is full.
 CHANNEL_CAPACITY = 20_000
@@ -47,7 +48,8 @@ def channel_layer(redis_url: str) -> dict[str, Any]:
         }
     return {
         "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
-        "CONFIG": {"hosts": [redis_url], "prefix": "helpdesk"},
+        # Redis' channels know no databases: without its number, installations that share a server hear each other.
+        "CONFIG": {"hosts": [redis_url], "prefix": f"helpdesk.{parse_url(redis_url).get('db', 0)}."},
     }
 
 

@@ -1,8 +1,8 @@
-"""The event log, notifications, endpoints and deliveries in the admin: to be looked at, not to be edited.
+"""The event log, notifications and deliveries in the admin, to be looked at; endpoints besides, to be managed.
 
-Endpoints are added through the API, which shows their secret once; no page here shows a secret, not even encrypted.
+A secret is shown by the answer to the request that made it, and by no page after that, not even encrypted.
 """
 
-from notifications.admin import deliveries, endpoints, events, system
+from notifications.admin import deliveries, endpoints, events, recoveries, system
 
-__all__ = ["deliveries", "endpoints", "events", "system"]
+__all__ = ["deliveries", "endpoints", "events", "recoveries", "system"]

@@ -1,5 +1,6 @@
 """Webhook deliveries with their attempts, and sending them again."""
 
+from collections import Counter
 from typing import Any
 
 from django.contrib import admin, messages
@@ -17,9 +18,9 @@ from django.utils.timesince import timesince
 from helpdesk.accounts.authentication import caller
 from helpdesk.changes.admin import FixedChoicesFilter, ReadOnlyAdmin, badge, does_not_exist, preformatted
 from notifications import catalogue
-from notifications.admin.subjects import id_in, page_of
+from notifications.admin.subjects import id_in, is_example, page_of
 from notifications.models import WebhookAttempt, WebhookDelivery
-from notifications.webhooks.queue import redeliver
+from notifications.webhooks import recovery
 
 # Attempts shown with a delivery. A schedule has ten; only what was redelivered again and again has more.
 MAX_ATTEMPTS_SHOWN = 50
@@ -44,6 +45,10 @@ class AttemptInline(admin.StackedInline):
     extra = 0
     can_delete = False
     fields = readonly_fields = ("number",)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        # Whoever may see the delivery. The list of all attempts is another matter: that is for administrators.
+        return bool(request.user.has_perm("notifications.view_webhookdelivery"))
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -108,14 +113,20 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Redeliver selected")
     def redeliver_selected(self, request: HttpRequest, queryset: QuerySet[WebhookDelivery]) -> None:
-        wanted = queryset.count()
-        count = redeliver(queryset)
+        chosen = list(queryset.select_related("endpoint")[: recovery.AT_ONCE + 1])
+        if len(chosen) > recovery.AT_ONCE:
+            messages.error(
+                request,
+                f"Select at most {recovery.AT_ONCE}. For more there are recoveries: all that an endpoint missed since "
+                "a time, at a bounded rate.",
+            )
+            return
+        obstacles = [recovery.obstacle(delivery) for delivery in chosen]
+        count = recovery.redeliver([it for it, obstacle in zip(chosen, obstacles, strict=True) if obstacle is None])
         if count:
             messages.success(request, f"{count} {'delivery is' if count == 1 else 'deliveries are'} sent again.")
-        if count < wanted:
-            messages.warning(
-                request, f"{wanted - count} left alone: being sent this moment, or their endpoint was deleted."
-            )
+        for reason, number in Counter(filter(None, obstacles)).items():
+            messages.warning(request, f"{number} left alone: {recovery.LEFT_OUT[reason]}.")
 
     @admin.display(description="state", ordering="state")
     def state_badge(self, delivery: WebhookDelivery) -> SafeString:
@@ -149,11 +160,13 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
 
     @admin.display(description="reason")
     def reason(self, delivery: WebhookDelivery) -> str:
-        return Truncator(delivery.state_reason).chars(60) or "–"
+        return Truncator(delivery.state_reason).chars(80) or "–"
 
     @admin.display(description="about")
-    def about(self, delivery: WebhookDelivery) -> SafeString:
+    def about(self, delivery: WebhookDelivery) -> SafeString | str:
         notification = delivery.notification
+        if is_example(notification):
+            return f"{notification.related_type} of a test, which does not exist"
         url = page_of(notification.related_type, notification.related_id, notification.event.ticket_id)
         return format_html('<a href="{}">{} {}</a>', url, notification.related_type, notification.related_id)
 

@@ -6,20 +6,19 @@ from typing import Any
 from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from helpdesk.accounts.authentication import caller
 from helpdesk.accounts.models import Role
 from helpdesk.changes.admin import FixedChoicesFilter, ReadOnlyAdmin, preformatted
-from notifications import catalogue
-from notifications.admin.subjects import id_in, page_of, ticket_number_in
+from notifications import catalogue, reading
+from notifications.admin.subjects import id_in, is_example, page_of, ticket_number_in
 from notifications.models import Event, Notification
 from tickets.models import Ticket
 
 # What an agent has no page of in the admin.
-_ADMINS_ONLY = {"user", "webhook"}
+_ADMINS_ONLY = {"user"}
 
 
 class TypeFilter(FixedChoicesFilter):
@@ -31,13 +30,17 @@ class TypeFilter(FixedChoicesFilter):
 class EntityFilter(FixedChoicesFilter):
     title = "entity"
     parameter_name = "entity"
-    choices_known = [(name, name) for name in dict.fromkeys([*(row.entity for row in catalogue.ROWS), "webhook"])]
+    choices_known = [
+        (name, name) for name in dict.fromkeys([*(row.entity for row in catalogue.ROWS), "webhook", "notification"])
+    ]
 
 
 class ActionFilter(FixedChoicesFilter):
     title = "action"
     parameter_name = "action"
-    choices_known = [(name, name) for name in ("created", "updated", "deleted", "announced", "received", "test")]
+    choices_known = [
+        (name, name) for name in ("created", "updated", "deleted", "announced", "received", "test", "read")
+    ]
 
 
 class UnreadFilter(admin.SimpleListFilter):
@@ -75,6 +78,8 @@ class NotificationAdmin(ReadOnlyAdmin):
         kind = notification.related_type
         if kind in _ADMINS_ONLY and notification.recipient.role != Role.ADMIN:
             return kind
+        if is_example(notification):
+            return f"{kind} of a test, which does not exist"
         url = page_of(kind, notification.related_id, notification.event.ticket_id)
         return format_html('<a href="{}">{}</a>', url, kind)
 
@@ -85,8 +90,9 @@ class NotificationAdmin(ReadOnlyAdmin):
     @admin.action(description="Mark selected as read")
     def mark_as_read(self, request: HttpRequest, queryset: QuerySet[Notification]) -> None:
         unread = Notification.objects.unread().filter(pk__in=queryset.values("pk"))
-        count = unread.update(read_at=timezone.now())
-        messages.success(request, f"{count} marked as read.")
+        ids = list(unread.values_list("pk", flat=True))
+        reading.mark_read(caller(request), ids)
+        messages.success(request, f"{len(ids)} marked as read.")
 
 
 @admin.register(Event)
@@ -120,7 +126,9 @@ class EventAdmin(ReadOnlyAdmin):
         return ", ".join(event.changes) or "–"
 
     @admin.display(description="about")
-    def about(self, event: Event) -> SafeString:
+    def about(self, event: Event) -> SafeString | str:
+        if event.entity == "notification":  # its person alone has a page of it
+            return event.entity
         url = page_of(event.entity, event.entity_id, event.ticket_id)
         return format_html('<a href="{}">{} {}</a>', url, event.entity, event.entity_id)
 

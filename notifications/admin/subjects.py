@@ -4,6 +4,8 @@ from uuid import UUID
 
 from django.urls import reverse
 
+from notifications.models import Notification
+
 _PAGES = {
     "ticket": "admin:tickets_ticket_change",
     "comment": "admin:comments_comment_change",
@@ -19,6 +21,11 @@ def page_of(entity: str, entity_id: UUID, ticket_id: UUID | None = None) -> str:
     if ticket_id is not None and entity != "ticket":
         return f"{reverse(_PAGES['ticket'], args=[ticket_id])}#{entity}-{entity_id}"
     return reverse(_PAGES[entity], args=[entity_id])
+
+
+def is_example(notification: Notification) -> bool:
+    """Whether it is a test that speaks of something made up, which has no page."""
+    return notification.event.action == "test" and notification.related_type != "webhook"
 
 
 def id_in(text: str) -> UUID | None:

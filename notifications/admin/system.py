@@ -5,7 +5,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from helpdesk.changes.admin import ReadOnlyAdmin
-from notifications.models import EventStream, ReceivedWebhook, WorkerHeartbeat
+from notifications.models import EventStream, ReceivedWebhook, Statistic, Worker
 
 
 class _SystemAdmin(ReadOnlyAdmin):
@@ -27,11 +27,17 @@ class ReceivedWebhookAdmin(_SystemAdmin):
 
 @admin.register(EventStream)
 class EventStreamAdmin(_SystemAdmin):
-    list_display = ("last_position", "sent_position")
+    list_display = ("last_position", "sent_position", "pruned_position")
     ordering = ("id",)
 
 
-@admin.register(WorkerHeartbeat)
-class WorkerHeartbeatAdmin(_SystemAdmin):
-    list_display = ("beat_at",)
-    ordering = ("id",)
+@admin.register(Worker)
+class WorkerAdmin(_SystemAdmin):
+    list_display = ("name", "version", "started_at", "beat_at", "swept_at", "in_flight", "concurrency")
+    ordering = ("name",)
+
+
+@admin.register(Statistic)
+class StatisticAdmin(_SystemAdmin):
+    list_display = ("metric", "label", "value")
+    ordering = ("metric", "id")

@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -12,23 +14,27 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from helpdesk.accounts.authentication import caller
+from notifications.api.filters import DeliveryFilter
 from notifications.api.serializers import (
-    CountSerializer,
+    EndpointCheckSerializer,
     NewEndpointSerializer,
-    RecoverSerializer,
     WebhookAttemptSerializer,
     WebhookDeliveryDetailSerializer,
     WebhookDeliverySerializer,
     WebhookEndpointSerializer,
+    WebhookTestSerializer,
     WebhookUrlAnswerSerializer,
     WebhookUrlSerializer,
 )
-from notifications.models import DeliveryState, EndpointState, WebhookDelivery, WebhookEndpoint
-from notifications.webhooks import endpoints, queue, trial
+from notifications.encryption import SecretUnreadable
+from notifications.models import EndpointState, WebhookDelivery, WebhookEndpoint
+from notifications.webhooks import conformance, endpoints, trial
 from notifications.webhooks.destination import DestinationRefused
+from notifications.webhooks.endpoint_health import with_recent
+from notifications.webhooks.headers import HeadersRefused
 
-# What `recover` sends again: everything that should have arrived and did not.
-NOT_ARRIVED = (DeliveryState.EXHAUSTED, DeliveryState.HELD, DeliveryState.RETRYING)
+# What a PATCH writes as it was given.
+_PLAIN_FIELDS = ("description", "types", "rate_limit", "ordered")
 
 
 class Conflict(APIException):
@@ -44,14 +50,24 @@ def _normalized(request: Request, field: str, url: str) -> str:
         raise serializers.ValidationError({field: [serializers.ErrorDetail(message, refusal.code)]}) from None
 
 
+@contextmanager
+def _headers_refused_as_invalid() -> Iterator[None]:
+    try:
+        yield
+    except HeadersRefused as refusal:
+        raise serializers.ValidationError({"headers": refusal.problems}) from None
+
+
 def _with_secret(endpoint: WebhookEndpoint, secret: str | None) -> dict[str, Any]:
     """The endpoint, with its secret where that is new."""
     return {**WebhookEndpointSerializer(endpoint).data, **({"secret": secret} if secret else {})}
 
 
-def _tested(endpoint: WebhookEndpoint) -> Response:
+def _tested(request: Request, endpoint: WebhookEndpoint) -> Response:
+    serializer = WebhookTestSerializer(data=request.data)
+    serializer.is_valid(raise_exception=True)
     try:
-        attempt = trial.send_test(endpoint)
+        attempt = trial.send_test(endpoint, serializer.validated_data["type"])
     except trial.NotSent as error:
         raise Conflict(str(error), code="not_sent") from None
     return Response(WebhookAttemptSerializer(attempt).data)
@@ -84,6 +100,7 @@ class MyWebhook(_WithPrimary):
 
     @extend_schema(request=None, responses={204: None})
     def delete(self, request: Request) -> Response:
+        """Remove the URL. What was not delivered yet is cancelled."""
         endpoint = self.primary()
         if endpoint is not None:
             endpoints.delete(endpoint)
@@ -93,13 +110,13 @@ class MyWebhook(_WithPrimary):
 class MyWebhookTest(_WithPrimary):
     throttle_scope = "webhook-test"
 
-    @extend_schema(request=None, responses=WebhookAttemptSerializer)
+    @extend_schema(request=WebhookTestSerializer, responses=WebhookAttemptSerializer)
     def post(self, request: Request) -> Response:
-        """Send a real `webhook_test` to the caller's webhook URL and answer with the attempt."""
+        """Send a real `webhook_test` (or the example of another type) to the caller's webhook URL; the attempt."""
         endpoint = self.primary()
         if endpoint is None:
             raise Conflict("Set a webhook URL first: PUT /api/users/me/webhook.", code="no_webhook_url")
-        return _tested(endpoint)
+        return _tested(request, endpoint)
 
 
 class EndpointList(ListCreateAPIView):
@@ -113,50 +130,70 @@ class EndpointList(ListCreateAPIView):
     def get_queryset(self) -> QuerySet[WebhookEndpoint]:
         return WebhookEndpoint.objects.visible_to(caller(self.request))
 
+    def loaded(self, queryset: QuerySet[WebhookEndpoint]) -> QuerySet[WebhookEndpoint]:
+        return with_recent(queryset)
+
     @extend_schema(responses={201: NewEndpointSerializer})
+    def post(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Add an endpoint. The answer holds its signing secret, this once."""
+        return super().post(request, *args, **kwargs)
+
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         data = serializer.validated_data
         url = _normalized(request, "url", data["url"])
         try:
-            endpoint, secret = endpoints.create(
-                caller(request), url, description=data.get("description", ""), types=data.get("types", [])
-            )
+            with _headers_refused_as_invalid():
+                endpoint, secret = endpoints.create(
+                    caller(request),
+                    url,
+                    description=data.get("description", ""),
+                    types=data.get("types", []),
+                    own_headers=data.get("header_names"),
+                    rate_limit=data.get("rate_limit"),
+                    ordered=data.get("ordered", False),
+                )
         except endpoints.TooManyEndpoints as error:
             raise Conflict(str(error), code="too_many_endpoints") from None
         return Response(_with_secret(endpoint, secret), status=status.HTTP_201_CREATED)
 
 
-class _OneEndpoint(GenericAPIView):
+class OneEndpoint(GenericAPIView):
     queryset = WebhookEndpoint.objects.none()  # for the schema; `endpoint()` is the only way to one
     serializer_class = WebhookEndpointSerializer
     filter_backends: list = []
 
     def endpoint(self) -> WebhookEndpoint:
-        return get_object_or_404(
-            WebhookEndpoint.objects.visible_to(caller(self.request)).select_related("owner"), pk=self.kwargs["id"]
-        )
+        visible = WebhookEndpoint.objects.visible_to(caller(self.request))
+        return get_object_or_404(with_recent(visible).select_related("owner"), pk=self.kwargs["id"])
 
 
-class EndpointDetail(_OneEndpoint):
+class EndpointDetail(OneEndpoint):
     @extend_schema(responses=WebhookEndpointSerializer)
     def get(self, request: Request, id: UUID) -> Response:
+        """One endpoint and how it is doing."""
         return Response(WebhookEndpointSerializer(self.endpoint()).data)
 
     @extend_schema(request=WebhookEndpointSerializer, responses=NewEndpointSerializer)
     def patch(self, request: Request, id: UUID) -> Response:
-        """Change URL, description, types, or pause and resume by `state`. Another URL gets a new secret."""
+        """Change URL, description, types, headers, or pause and resume by `state`. Another URL gets a new secret.
+
+        A disabled endpoint becomes active by another URL, a paused one stays paused. What was held is sent after
+        resuming, as fast as the receiver takes it.
+        """
         endpoint = self.endpoint()
         serializer = WebhookEndpointSerializer(endpoint, data=request.data, partial=True)
         serializer.is_valid(raise_exception=True)
         data = serializer.validated_data
-        secret = None
-        if "url" in data:
-            secret = endpoints.change_url(endpoint, _normalized(request, "url", data["url"]))
-        for field in ("description", "types"):
-            setattr(endpoint, field, data.get(field, getattr(endpoint, field)))
-        endpoint.save()
+        url = _normalized(request, "url", data["url"]) if "url" in data else None
+        with _headers_refused_as_invalid():
+            secret = endpoints.change(
+                endpoint,
+                url=url,
+                own_headers=data.get("header_names"),
+                **{field: data[field] for field in _PLAIN_FIELDS if field in data},
+            )
         wanted = data.get("state", endpoint.state)
         if wanted == EndpointState.PAUSED != endpoint.state:
             endpoints.pause(endpoint)
@@ -166,11 +203,12 @@ class EndpointDetail(_OneEndpoint):
 
     @extend_schema(responses={204: None})
     def delete(self, request: Request, id: UUID) -> Response:
+        """Delete an endpoint. What was not delivered yet is cancelled."""
         endpoints.delete(self.endpoint())
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
-class EndpointSecret(_OneEndpoint):
+class EndpointSecret(OneEndpoint):
     @extend_schema(request=None, responses=NewEndpointSerializer, operation_id="webhook_endpoints_rotate_secret")
     def post(self, request: Request, id: UUID) -> Response:
         """A new secret. For 24 hours the old one signs too."""
@@ -178,20 +216,43 @@ class EndpointSecret(_OneEndpoint):
         return Response(_with_secret(endpoint, endpoints.rotate_secret(endpoint)))
 
 
-class EndpointTest(_OneEndpoint):
+class EndpointTest(OneEndpoint):
     throttle_scope = "webhook-test"
 
-    @extend_schema(request=None, responses=WebhookAttemptSerializer, operation_id="webhook_endpoints_test")
+    @extend_schema(
+        request=WebhookTestSerializer, responses=WebhookAttemptSerializer, operation_id="webhook_endpoints_test"
+    )
     def post(self, request: Request, id: UUID) -> Response:
-        """Send a real `webhook_test` to this endpoint and answer with the attempt."""
-        return _tested(self.endpoint())
+        """Send a real `webhook_test`, or the example of another type, to this endpoint and answer with the attempt."""
+        return _tested(request, self.endpoint())
+
+
+class EndpointCheck(OneEndpoint):
+    throttle_scope = "webhook-test"
+
+    @extend_schema(request=None, responses=EndpointCheckSerializer)
+    def post(self, request: Request, id: UUID) -> Response:
+        """Check the receiver: does it take what it must, and refuse what was not signed?
+
+        A dozen real requests that speak of a `webhook_test`; they are no deliveries, and none is repeated.
+        """
+        endpoint = self.endpoint()
+        if endpoint.is_internal:
+            raise Conflict("The receiver inside this application needs no check.", code="internal_receiver")
+        try:
+            secrets, headers = endpoint.secrets(), endpoint.headers()
+        except SecretUnreadable as error:
+            raise Conflict(str(error), code="not_sendable") from None
+        checks = conformance.check(endpoint.url, secrets, own_headers=headers)
+        passed = all(check.passed for check in checks)
+        return Response(EndpointCheckSerializer({"passed": passed, "checks": checks}).data)
 
 
 class EndpointDeliveries(ListAPIView):
     """What was sent to this endpoint, newest first."""
 
     serializer_class = WebhookDeliverySerializer
-    filterset_fields = ["state"]
+    filterset_class = DeliveryFilter
     orderings = {"-created_at": "-created_at", "created_at": "created_at"}
     default_order = "-created_at"
 
@@ -200,19 +261,6 @@ class EndpointDeliveries(ListAPIView):
             return WebhookDelivery.objects.none()
         endpoint = get_object_or_404(WebhookEndpoint.objects.visible_to(caller(self.request)), pk=self.kwargs["id"])
         return endpoint.deliveries.select_related("notification")
-
-
-class EndpointRecovery(_OneEndpoint):
-    @extend_schema(request=RecoverSerializer, responses=CountSerializer, operation_id="webhook_endpoints_recover")
-    def post(self, request: Request, id: UUID) -> Response:
-        """Send again whatever has not arrived since a time."""
-        endpoint = self.endpoint()
-        serializer = RecoverSerializer(data=request.data)
-        serializer.is_valid(raise_exception=True)
-        if endpoint.state != EndpointState.ACTIVE:
-            raise Conflict(f"The endpoint is {endpoint.state}: resume it first.", code="endpoint_not_active")
-        missed = endpoint.deliveries.filter(state__in=NOT_ARRIVED, created_at__gte=serializer.validated_data["since"])
-        return Response({"count": queue.redeliver(missed)})
 
 
 class DeliveryDetail(RetrieveAPIView):
@@ -225,19 +273,3 @@ class DeliveryDetail(RetrieveAPIView):
     def get_queryset(self) -> QuerySet[WebhookDelivery]:
         deliveries = WebhookDelivery.objects.visible_to(caller(self.request))
         return deliveries.select_related("notification").prefetch_related("attempts")
-
-
-class Redelivery(APIView):
-    @extend_schema(request=None, responses=WebhookDeliverySerializer, operation_id="webhook_deliveries_redeliver")
-    def post(self, request: Request, id: UUID) -> Response:
-        """Send one delivery again, under the same `webhook-id`."""
-        deliveries = WebhookDelivery.objects.visible_to(caller(request))
-        delivery = get_object_or_404(deliveries.select_related("endpoint", "notification"), pk=id)
-        if delivery.endpoint.deleted_at:
-            raise Conflict("The endpoint was deleted.", code="endpoint_deleted")
-        if delivery.endpoint.state != EndpointState.ACTIVE:
-            raise Conflict(f"The endpoint is {delivery.endpoint.state}: resume it first.", code="endpoint_not_active")
-        if not queue.redeliver(deliveries.filter(pk=delivery.pk)):
-            raise Conflict("It is being sent at this moment.", code="being_sent")
-        delivery.refresh_from_db()
-        return Response(WebhookDeliverySerializer(delivery).data)

@@ -34,16 +34,20 @@ class Feed(APIView):
     )
     def get(self, request: Request) -> Response:
         """A page of events after a cursor. Ask again with `after` the answer's `cursor`; 410 when it is too old."""
-        user, until, after = caller(request), replay.last_position(), 0
+        user, until = caller(request), replay.last_position()
         if "after" in request.query_params:
             after = _cursor(request.query_params["after"])
+            page = replay.missed(user.pk, after, until)
             try:
+                # After the reading: what is pruned meanwhile is not read over.
                 replay.check_reach(after, until)
             except replay.TooMuchMissed as missed:
                 raise CursorGone(missed.message, code=missed.reason) from None
-        page, person = replay.missed(user.pk, after, until), Person.of(user)
-        last = page[-1].event.position if page else until
-        results = [frame for missed in page for frame in _frames(missed.event, person, missed.is_visible)]
+        else:
+            page = replay.missed(user.pk, replay.pruned_position(), until)  # from where on the log is whole
+        person = Person.of(user)
+        last = page[-1].position if page else until
+        results = [frame for event in page for frame in _frames(event, person)]
         more = len(page) == REPLAY_PAGE
         url = replace_query_param(request.build_absolute_uri(), "after", str(last))
         return Response({"results": results, "cursor": last, "next": url if more else None})
@@ -55,10 +59,7 @@ def _cursor(text: str) -> int:
     return int(text)
 
 
-def _frames(event: StreamEvent, person: Person, is_visible: bool) -> list[dict[str, Any]]:
+def _frames(event: StreamEvent, person: Person) -> list[dict[str, Any]]:
     """The change itself, then the person's notification of it, as the sockets send them."""
-    update, notification = event.update_for(person, plain_form), event.notification_for(person, plain_form)
-    if not is_visible:
-        # Its subject is out of sight now: only what took it away may be told.
-        update, notification = (update if event.action_for(person) == "removed" else None), None
-    return [json.loads(frame) for frame in (update, notification) if frame is not None]
+    frames = (event.update_for(person, plain_form), event.notification_for(person, plain_form))
+    return [json.loads(frame) for frame in frames if frame is not None]

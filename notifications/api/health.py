@@ -2,16 +2,14 @@
 
 import hmac
 import ipaddress
-from collections.abc import Iterator
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
 from notifications import health
+from notifications.api.metrics import Helpdesk
 
 
 @require_safe
@@ -22,8 +20,11 @@ def alive(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def ready(request: HttpRequest) -> HttpResponse:
-    """Every part of the deployment is at work (200), or which is not (503). No detail that helps a stranger."""
-    checks = health.checks()
+    """Every part of the deployment is at work (200), or which is not (503). No detail that helps a stranger.
+
+    Answers within `health.PATIENCE` seconds, also when the database or Redis are frozen.
+    """
+    checks = health.checks_in_time()
     ok = all(check.ok for check in checks)
     return JsonResponse(
         {"status": "ok" if ok else "unavailable", "checks": {check.name: check.ok for check in checks}},
@@ -37,7 +38,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
     if not _may_read_metrics(request):
         return HttpResponse("Not found.\n", status=404, content_type="text/plain")
     registry = CollectorRegistry()
-    registry.register(_Queues())
+    registry.register(Helpdesk())
     return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 
@@ -51,20 +52,3 @@ def _may_read_metrics(request: HttpRequest) -> bool:
     except ValueError:
         return False
     return local and "X-Forwarded-For" not in request.headers and "Forwarded" not in request.headers
-
-
-class _Queues(Collector):
-    """What the database knows, asked when it is scraped; every question is answered from a small index."""
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        state = health.queues()
-        for name, help_text, value in (
-            ("helpdesk_webhook_deliveries_due", "Deliveries that are due now.", state.due),
-            ("helpdesk_webhook_deliveries_waiting", "Deliveries waiting for a retry or due.", state.waiting),
-            ("helpdesk_webhook_deliveries_sending", "Deliveries that a worker holds.", state.sending),
-            ("helpdesk_webhook_oldest_due_seconds", "Age of the oldest due delivery.", state.oldest_due_seconds),
-            ("helpdesk_worker_silence_seconds", "Time since a worker's last sign of life.", state.worker_silence),
-            ("helpdesk_events_unpublished", "Events without their place in the stream.", state.unpublished),
-            ("helpdesk_events_position", "The last position of the event stream.", state.position),
-        ):
-            yield GaugeMetricFamily(name, help_text, value=value)

@@ -3,7 +3,6 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
-from django.utils import timezone
 from django_filters import rest_framework as filters
 from drf_spectacular.utils import extend_schema
 from rest_framework.generics import ListAPIView
@@ -13,7 +12,7 @@ from rest_framework.views import APIView
 
 from helpdesk.accounts.authentication import caller
 from helpdesk.api.filters import FlagFilter
-from notifications import catalogue
+from notifications import catalogue, reading
 from notifications.api.serializers import NotificationSerializer, UnreadCountSerializer
 from notifications.models import Notification
 
@@ -45,8 +44,8 @@ class ReadNotification(APIView):
         """Mark one notification as read. Doing it again changes nothing."""
         notification = get_object_or_404(Notification.objects.visible_to(caller(request)), pk=id)
         if notification.read_at is None:
-            notification.read_at = timezone.now()
-            notification.save(update_fields=["read_at"])
+            reading.mark_read(caller(request), [id])
+            notification.refresh_from_db(fields=["read_at"])
         return Response(NotificationSerializer(notification).data)
 
 
@@ -54,11 +53,11 @@ class ReadAllNotifications(APIView):
     @extend_schema(request=None, responses=UnreadCountSerializer, operation_id="notifications_read_all")
     def post(self, request: Request) -> Response:
         """Mark all of the caller's notifications as read."""
-        Notification.objects.visible_to(caller(request)).unread().update(read_at=timezone.now())
-        return Response({"unread": 0})
+        return Response({"unread": reading.mark_read(caller(request))})
 
 
 class UnreadCount(APIView):
     @extend_schema(responses=UnreadCountSerializer, operation_id="notifications_unread_count")
     def get(self, request: Request, *args: Any) -> Response:
+        """How many notifications the caller has not read."""
         return Response({"unread": Notification.objects.visible_to(caller(request)).unread().count()})

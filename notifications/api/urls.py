@@ -1,6 +1,6 @@
 from django.urls import path
 
-from notifications.api import endpoints, events, notifications, receiver
+from notifications.api import endpoints, events, notifications, receiver, recovery, types
 
 urlpatterns = [
     path("users/me/webhook", endpoints.MyWebhook.as_view()),
@@ -12,13 +12,20 @@ urlpatterns = [
     path("notifications/<uuid:id>/read", notifications.ReadNotification.as_view()),
     path("notifications/webhooks/notifications", receiver.InternalReceiver.as_view()),
     path("webhooks/notifications", receiver.InternalReceiver.as_view()),
+    path("webhook-types", types.TypeList.as_view()),
+    path("webhook-types/<str:type>", types.TypeDetail.as_view()),
     path("webhook-endpoints", endpoints.EndpointList.as_view()),
     path("webhook-endpoints/<uuid:id>", endpoints.EndpointDetail.as_view()),
     path("webhook-endpoints/<uuid:id>/rotate-secret", endpoints.EndpointSecret.as_view()),
     path("webhook-endpoints/<uuid:id>/test", endpoints.EndpointTest.as_view()),
+    path("webhook-endpoints/<uuid:id>/check", endpoints.EndpointCheck.as_view()),
     path("webhook-endpoints/<uuid:id>/deliveries", endpoints.EndpointDeliveries.as_view()),
-    path("webhook-endpoints/<uuid:id>/recover", endpoints.EndpointRecovery.as_view()),
+    path("webhook-endpoints/<uuid:id>/recover", recovery.EndpointRecovery.as_view()),
     path("webhook-deliveries/<uuid:id>", endpoints.DeliveryDetail.as_view()),
-    path("webhook-deliveries/<uuid:id>/redeliver", endpoints.Redelivery.as_view()),
+    path("webhook-deliveries/<uuid:id>/redeliver", recovery.Redelivery.as_view()),
+    path("webhook-deliveries/redeliver", recovery.SelectedRedelivery.as_view()),
+    path("webhook-recoveries", recovery.RecoveryList.as_view()),
+    path("webhook-recoveries/<uuid:id>", recovery.RecoveryDetail.as_view()),
+    path("webhook-recoveries/<uuid:id>/cancel", recovery.RecoveryCancellation.as_view()),
     path("events", events.Feed.as_view()),
 ]

@@ -24,6 +24,14 @@ def printable(text: str, *, lines: bool = False) -> str:
     )
 
 
+def duration(seconds: float) -> str:
+    """A span of time as people say it: `40 seconds`, `6 minutes`, `3 hours`."""
+    for unit, length in (("hour", 3600), ("minute", 60)):
+        if seconds >= 1.5 * length:
+            return f"{round(seconds / length)} {unit}s"
+    return f"{round(seconds)} second{'' if round(seconds) == 1 else 's'}"
+
+
 def write_json(stdout: OutputWrapper, value: Any) -> None:
     stdout.write(json.dumps(value, default=_plain, ensure_ascii=False, indent=2) + "\n")
 

@@ -1,15 +1,18 @@
 from notifications.models.delivery import (
+    UNDONE_STATES,
     DeliveryState,
     ReceivedWebhook,
     WebhookAttempt,
     WebhookDelivery,
-    WorkerHeartbeat,
 )
 from notifications.models.endpoint import BreakerState, EndpointState, WebhookEndpoint
 from notifications.models.event import Event, EventStream, Visibility
 from notifications.models.notification import Notification
+from notifications.models.recovery import RecoveryState, WebhookRecovery
+from notifications.models.worker import Statistic, Worker
 
 __all__ = [
+    "UNDONE_STATES",
     "BreakerState",
     "DeliveryState",
     "EndpointState",
@@ -17,9 +20,12 @@ __all__ = [
     "EventStream",
     "Notification",
     "ReceivedWebhook",
+    "RecoveryState",
+    "Statistic",
     "Visibility",
     "WebhookAttempt",
     "WebhookDelivery",
     "WebhookEndpoint",
-    "WorkerHeartbeat",
+    "WebhookRecovery",
+    "Worker",
 ]

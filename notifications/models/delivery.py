@@ -16,8 +16,13 @@ class DeliveryState(models.TextChoices):
     RETRYING = "retrying", "Waiting for the next attempt"
     DELIVERED = "delivered", "Delivered"
     EXHAUSTED = "exhausted", "Given up"
-    HELD = "held", "Held"  # endpoint paused or disabled, or its breaker open: uses up no attempt
+    HELD = "held", "Held"  # endpoint paused, disabled, failing or far behind: uses up no attempt
     CANCELLED = "cancelled", "Cancelled"  # endpoint deleted, or its owner may no longer see the subject
+    LOOPED = "looped", "Stopped: a circle"  # its own change would come back to it
+
+
+# What may still be sent, now or some day.
+UNDONE_STATES = ("pending", "sending", "retrying", "held")
 
 
 class WebhookDeliveryQuerySet(models.QuerySet):
@@ -31,13 +36,17 @@ class WebhookDelivery(models.Model):
     """One notification for one endpoint, until it has arrived. This table is the queue."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    endpoint = models.ForeignKey(WebhookEndpoint, on_delete=models.PROTECT, related_name="deliveries")
+    # No index of its own, here and for attempts: others below begin with it, and each one costs every change of state.
+    endpoint = models.ForeignKey(WebhookEndpoint, on_delete=models.PROTECT, related_name="deliveries", db_index=False)
     notification = models.ForeignKey(Notification, on_delete=models.CASCADE, related_name="deliveries")
+    # The event's, where it is about a ticket: what an ordered endpoint gets one after the other.
+    ticket_id = models.UUIDField(null=True, blank=True, editable=False)
     state = models.CharField(max_length=10, choices=DeliveryState.choices, default=DeliveryState.PENDING)
     state_reason = models.CharField(max_length=300, blank=True)
     priority = models.PositiveSmallIntegerField(
         default=0,
-        help_text="Lower goes first: 0 for what concerns one person, 1 for an announcement to many.",
+        help_text="Lower goes first: 0 for what concerns one person, 1 for an announcement to many, 2 for what is "
+        "sent again: news comes before what was missed.",
     )
     attempt_count = models.PositiveIntegerField(default=0)
     # Null where nothing is to be done any more, so that the queue's index holds only what is waiting.
@@ -46,6 +55,9 @@ class WebhookDelivery(models.Model):
     lease_until = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now)
     delivered_at = models.DateTimeField(null=True, blank=True)
+    by_hand = models.BooleanField(
+        default=False, db_default=False, help_text="Redelivered: sent even if that goes round in a circle."
+    )
 
     objects = models.Manager.from_queryset(WebhookDeliveryQuerySet)()
 
@@ -63,6 +75,18 @@ class WebhookDelivery(models.Model):
             ),
             models.Index(fields=["lease_until"], condition=models.Q(state="sending"), name="delivery_leased"),
             models.Index(fields=["endpoint", "-created_at", "-id"], name="delivery_endpoint"),
+            models.Index(
+                fields=["endpoint", "ticket_id"],
+                condition=models.Q(state__in=list(UNDONE_STATES)),
+                name="delivery_undone",
+            ),
+            models.Index(fields=["endpoint", "priority", "id"], condition=models.Q(state="held"), name="delivery_held"),
+            # What has not arrived, for the numbers of the front page and of /metrics: few rows beside the delivered.
+            models.Index(
+                fields=["state", "-id"],
+                condition=models.Q(state__in=["retrying", "exhausted", "held", "looped"]),
+                name="delivery_not_arrived",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -78,7 +102,7 @@ class WebhookAttempt(models.Model):
     """One try to deliver: what was sent where, what came back and how long each part took."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    delivery = models.ForeignKey(WebhookDelivery, on_delete=models.CASCADE, related_name="attempts")
+    delivery = models.ForeignKey(WebhookDelivery, on_delete=models.CASCADE, related_name="attempts", db_index=False)
     number = models.PositiveIntegerField()
     started_at = models.DateTimeField(default=timezone.now)
     succeeded = models.BooleanField()
@@ -111,13 +135,3 @@ class ReceivedWebhook(models.Model):
 
     def __str__(self) -> str:
         return self.message_id
-
-
-class WorkerHeartbeat(models.Model):
-    """The one row that says when a worker last gave a sign of life."""
-
-    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
-    beat_at = models.DateTimeField()
-
-    def __str__(self) -> str:
-        return f"alive at {self.beat_at}"

@@ -1,6 +1,10 @@
+import json
+from collections.abc import Mapping
 from typing import Self
+from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.utils import timezone
 
@@ -17,8 +21,11 @@ class EndpointState(models.TextChoices):
 
 class BreakerState(models.TextChoices):
     CLOSED = "closed", "Closed"
-    OPEN = "open", "Open"
-    HALF_OPEN = "half_open", "Half open"
+    OPEN = "open", "Open"  # nothing is sent until `breaker_until`
+    HALF_OPEN = "half_open", "Half open"  # at most `breaker_limit` attempts at a time, in all workers together
+
+
+MAX_RATE_LIMIT = 1000
 
 
 class WebhookEndpointQuerySet(models.QuerySet):
@@ -28,6 +35,20 @@ class WebhookEndpointQuerySet(models.QuerySet):
         if not user.is_active:
             return endpoints.none()
         return endpoints if user.role == Role.ADMIN else endpoints.filter(owner=user)
+
+    def gated(self) -> Self:
+        """Those that a claim must look at before it takes a delivery of theirs."""
+        return self.filter(GATED)
+
+
+# In the words of the index `endpoint_gated`, so that PostgreSQL uses it.
+GATED = (
+    models.Q(breaker__in=["open", "half_open"])
+    | models.Q(rate_limit__isnull=False)
+    | models.Q(ordered=True)
+    | models.Q(state__in=["paused", "disabled"])
+    | models.Q(deleted_at__isnull=False)
+)
 
 
 class WebhookEndpoint(models.Model):
@@ -41,17 +62,43 @@ class WebhookEndpoint(models.Model):
     types = models.JSONField(default=list, blank=True, help_text="Notification types it wants; empty means all.")
     state = models.CharField(max_length=10, choices=EndpointState.choices, default=EndpointState.ACTIVE)
     disabled_reason = models.CharField(max_length=300, blank=True, editable=False)
+    rate_limit = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_RATE_LIMIT)],
+        help_text="Attempts per second at most; empty means no limit.",
+    )
+    ordered = models.BooleanField(
+        default=False,
+        help_text="Webhooks of one ticket in order: each waits until the one before has arrived or was given up.",
+    )
 
     encrypted_secret = models.TextField(editable=False)
     encrypted_previous_secret = models.TextField(blank=True, editable=False)
     previous_secret_until = models.DateTimeField(null=True, blank=True, editable=False)
 
+    # Of its own, sent with every request. Names are shown, values never again: those are one token, a JSON list.
+    header_names = models.JSONField(default=list, blank=True, editable=False)
+    encrypted_header_values = models.TextField(blank=True, editable=False)
+
     breaker = models.CharField(max_length=10, choices=BreakerState.choices, default=BreakerState.CLOSED, editable=False)
     breaker_until = models.DateTimeField(null=True, blank=True, editable=False)
+    breaker_limit = models.PositiveSmallIntegerField(default=1, editable=False)
+    breaker_failures = models.PositiveIntegerField(
+        default=0, editable=False, help_text="In a row, of the kind that opens the breaker."
+    )
+    breaker_openings = models.PositiveIntegerField(
+        default=0, editable=False, help_text="How often it has opened since it was last closed."
+    )
+    # When the next attempt would be due, had all those so far kept exactly to the rate limit.
+    paced_until = models.DateTimeField(null=True, blank=True, editable=False)
+    # Some of its deliveries are held although it is active, and are to be released when it can take them.
+    holding = models.BooleanField(default=False, editable=False)
     consecutive_failures = models.PositiveIntegerField(default=0, editable=False)
     failing_since = models.DateTimeField(null=True, blank=True, editable=False)
     last_success_at = models.DateTimeField(null=True, blank=True, editable=False)
     last_failure = models.CharField(max_length=300, blank=True, editable=False)
+    last_failure_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(auto_now=True, editable=False)
@@ -70,6 +117,8 @@ class WebhookEndpoint(models.Model):
         ]
         indexes = [
             models.Index(fields=["owner"], condition=models.Q(deleted_at=None), name="endpoint_owner"),
+            models.Index(fields=["id"], condition=GATED, name="endpoint_gated"),
+            models.Index(fields=["id"], condition=models.Q(holding=True), name="endpoint_holding"),
         ]
 
     def __str__(self) -> str:
@@ -79,6 +128,11 @@ class WebhookEndpoint(models.Model):
     def is_internal(self) -> bool:
         """Whether this is a receiver of this very application, called in-process."""
         return self.url.startswith("/")
+
+    @property
+    def receiver(self) -> str:
+        """Which one this is, for people to read: not the whole URL, since many have a secret in their path."""
+        return urlsplit(self.url).hostname or self.url
 
     def wants(self, type_: str) -> bool:
         return not self.types or type_ in self.types or type_ == "webhook_test"
@@ -92,3 +146,15 @@ class WebhookEndpoint(models.Model):
         if self.encrypted_previous_secret and (self.previous_secret_until or timezone.now()) > timezone.now():
             found.append(decrypt(self.encrypted_previous_secret))
         return found
+
+    def set_headers(self, headers: Mapping[str, str]) -> None:
+        """Replace the headers of its own; `webhooks.headers.merged` has checked them."""
+        self.header_names = list(headers)
+        self.encrypted_header_values = encrypt(json.dumps(list(headers.values()))) if headers else ""
+
+    def headers(self) -> dict[str, str]:
+        """The headers of its own, with their values; SecretUnreadable when no key fits."""
+        if not self.header_names:
+            return {}
+        values = json.loads(decrypt(self.encrypted_header_values))
+        return dict(zip(self.header_names, values, strict=True))

@@ -73,8 +73,8 @@ class Event(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     position = models.BigIntegerField(unique=True, null=True, editable=False)
     occurred_at = models.DateTimeField(default=timezone.now)
-    entity = models.CharField(max_length=20)  # ticket, comment, attachment, user, kb_article, webhook
-    action = models.CharField(max_length=20)  # created, updated, deleted; test, received, announced
+    entity = models.CharField(max_length=20)  # ticket, comment, attachment, user, kb_article, webhook, notification
+    action = models.CharField(max_length=20)  # created, updated, deleted; test, received, announced, read
     entity_id = models.UUIDField()
     ticket_id = models.UUIDField(null=True, blank=True)
     actor = models.ForeignKey(
@@ -86,6 +86,13 @@ class Event(models.Model):
         db_constraint=False,
     )
     changes = models.JSONField(default=dict, blank=True)
+    # Both are what recognises webhooks that go round in a circle (`notifications.webhooks.loops`).
+    by_token = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="Changed with an access token: by a program, perhaps.",
+    )
+    trace = models.JSONField(null=True, blank=True, help_text="The webhook-ids that led to this; null when none did.")
 
     visibility = models.CharField(max_length=10, choices=Visibility.choices)
     person_id = models.UUIDField(null=True, blank=True)
@@ -140,6 +147,9 @@ class EventStream(models.Model):
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
     last_position = models.BigIntegerField(default=0, help_text="The last position given to an event.")
     sent_position = models.BigIntegerField(default=0, help_text="The last position sent to the groups.")
+    pruned_position = models.BigIntegerField(
+        default=0, help_text="The last position of which something was removed: the log is whole after it."
+    )
 
     class Meta:
         constraints = [models.CheckConstraint(condition=models.Q(id=1), name="only_one_event_stream")]

@@ -1,5 +1,6 @@
-"""Who opens a socket: an access token, or the session of a browser on a page that may use it."""
+"""Who opens a socket: an access token, or the session of a browser on a page that may use it. And until when."""
 
+import time
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, cast
@@ -7,6 +8,7 @@ from typing import Any, cast
 from channels.db import database_sync_to_async
 from django.conf import settings
 from django.contrib import auth
+from django.contrib.sessions.backends.base import SessionBase
 from django.http import HttpRequest, parse_cookie
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework_simplejwt.exceptions import ExpiredTokenError, TokenError
@@ -14,6 +16,8 @@ from rest_framework_simplejwt.tokens import AccessToken
 
 from helpdesk.accounts.authentication import TokenAuthentication
 from helpdesk.accounts.models import User
+from notifications import sign_outs
+from notifications.sockets.connection import Connection
 from notifications.sockets.origins import Scope, check_origin, header
 from notifications.sockets.people import Person
 from notifications.sockets.refusal import Refusal, invalid
@@ -25,7 +29,8 @@ MAX_TOKEN_CHARACTERS = 4096
 @dataclass(frozen=True)
 class SignIn:
     person: Person
-    expires_at: float | None  # Unix time; None: a session, which ends otherwise
+    expires_at: float  # Unix time
+    session_key: str | None = None  # of the browser's session, if it is one
 
 
 def check_page(scope: Scope) -> None:
@@ -75,6 +80,39 @@ def _by_token(token: str) -> SignIn:
 
 def _by_session(key: str) -> SignIn | None:
     request = HttpRequest()
-    request.session = import_module(settings.SESSION_ENGINE).SessionStore(key)
+    request.session = _session_store(key)
     user = auth.get_user(request)
-    return SignIn(Person.of(user), None) if user.is_authenticated else None
+    if not user.is_authenticated:
+        return None
+    # No session lives longer from now on, and whoever comes back is asked for it again.
+    return SignIn(Person.of(user), time.time() + request.session.get_expiry_age(), key)
+
+
+async def check_still_open(connection: Connection, person: Person) -> None:
+    """Raises Refusal when the connection's sign-in has ended since it was checked. `person` as they are now."""
+    key = connection.session_key
+    is_open = key is None or await database_sync_to_async(_session_is_open)(key)
+    if not is_open or has_ended(connection, person):
+        raise signed_out()
+
+
+def has_ended(connection: Connection, person: Person, ended_session: str | None = None) -> bool:
+    """Whether the connection's sign-in has ended: all of the person's have, or the browser's session did."""
+    if connection.person.sign_in != person.sign_in:
+        return True
+    key = connection.session_key
+    return ended_session is not None and key is not None and sign_outs.fingerprint(key) == ended_session
+
+
+def signed_out() -> Refusal:
+    return Refusal("signed_out", "You have been signed out. Please sign in again.")
+
+
+def _session_is_open(key: str) -> bool:
+    """Whether nobody has signed out of this session since. One query."""
+    return _session_store().exists(key)
+
+
+def _session_store(key: str | None = None) -> SessionBase:
+    store: SessionBase = import_module(settings.SESSION_ENGINE).SessionStore(key)
+    return store

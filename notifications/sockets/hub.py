@@ -1,6 +1,6 @@
 """The hub: one per process, behind both doors.
 
-It listens to the groups of the people connected to this process. Each event is encoded once per audience and wire form
+It follows the event stream (`notifications.sockets.following`). Each event is encoded once per audience and wire form
 and put into the outbox of every connection that is in a room for it and may see it. Rights are decided here, at
 delivery, from the scope that travels with the event and the role the person has now; rooms are filters and give no
 right.
@@ -8,37 +8,59 @@ right.
 For one event and connection the entity's update comes before the notification: whoever handles the notification finds
 the entity in the state that it speaks of.
 
-The publisher sends to the groups. With the in-process layer it must do so from this hub's event loop, `hub.loop`,
+The publisher sends to all hubs. With the in-process layer it must do so from this hub's event loop, `hub.loop`,
 which is None until the first connection (nobody is there to be told):
-`asyncio.run_coroutine_threadsafe(layer.group_send(group, message), hub.loop)`.
+`asyncio.run_coroutine_threadsafe(layer.group_send(STREAM_GROUP, message), hub.loop)`.
 """
 
 import asyncio
+import logging
+import random
 from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from channels.db import database_sync_to_async
+from django.db import connections
 
 from notifications.models import Notification
 from notifications.payloads import head_of
-from notifications.sockets import limits, replay
+from notifications.sockets import authentication, limits, replay
 from notifications.sockets.connection import Connection, Coverage, in_background
 from notifications.sockets.events import StreamEvent
+from notifications.sockets.following import Follower
+from notifications.sockets.presence import Presence
 from notifications.sockets.refusal import CloseCode, Refusal
-from notifications.sockets.rooms import OWN, ticket_room
+from notifications.sockets.rooms import OWN
 from notifications.sockets.subscription import Subscription
-from notifications.stream import STAFF_GROUP, user_group
+from notifications.stream import STREAM_GROUP
+
+logger = logging.getLogger(__name__)
 
 
 class Hub:
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
+        self._listening: asyncio.Task[None] | None = None
         self._subscription: Subscription | None = None
-        self._position = 0  # of the last event seen; each arrives once for every group we are in
+        self._stream: Follower | None = None
+        # A thread of our own: whoever loses a right does not keep it until everyone who comes back has been served.
+        self._thread: ThreadPoolExecutor | None = None
+        self._replays: asyncio.Semaphore | None = None
         self._people: defaultdict[UUID, set[Connection]] = defaultdict(set)
         self._rooms: defaultdict[str, set[Connection]] = defaultdict(set)
         self._held: set[Connection] = set()  # those with a backlog
+        self.presence = Presence(lambda room: self._rooms.get(room, ()))
+        self.is_going_away = False
+        self._returning = 0  # connections that were told to come back
+
+    @property
+    def open(self) -> int:
+        """How many connections this process has; may be asked from any thread."""
+        return sum(len(connections) for connections in tuple(self._people.values()))
 
     # --- connections -----------------------------------------------------------------------------------------------
     async def enter(self, connection: Connection, after: int | None = None) -> int:
@@ -48,55 +70,134 @@ class Hub:
         Refusal. The caller then starts the connection without waiting for anything in between.
         """
         person = connection.person
+        if self.is_going_away:
+            raise self.going_away()
         if len(self._people.get(person.id, ())) >= limits.CONNECTIONS_PER_PERSON:
             raise Refusal(
                 "too_many_connections",
                 f"You have {limits.CONNECTIONS_PER_PERSON} connections open already.",
                 CloseCode.TOO_MANY,
             )
-        if self._subscription is None:
-            self.loop = asyncio.get_running_loop()
-            self._subscription = Subscription(self._handle, self._lost)
         connection.on_closed = self._forget
         self._people[person.id].add(connection)
         self._hold(connection)
         try:
+            await self._listen()
             await self._regroup(connection, person.groups)
             # Once more, now that we would hear of a change: role and account as they are, not as they were.
-            standing = await database_sync_to_async(replay.standing)(person.id)
-            if standing.person.groups != person.groups:
-                await self._regroup(connection, standing.person.groups)
+            present = await database_sync_to_async(replay.standing)(person.id)
+            await authentication.check_still_open(connection, present)
+            if connection.person is person:  # else we have heard of a change meanwhile, and know better
+                connection.person = present
+            if connection.person.groups != connection.groups:
+                await self._regroup(connection, connection.person.groups)
             if connection.is_closed:
                 raise Refusal("unavailable", "The connection ended while it was opened.", CloseCode.UNAVAILABLE)
         except BaseException:
             connection.gone()
             raise
-        connection.person = standing.person
         if after is None:
-            self._show_from(connection, OWN, Coverage(standing.position, standing.position))
+            after = self._position(connection)
+            self._show_from(connection, OWN, Coverage(after, after))
             self._release(connection)
-            return standing.position
-        connection.resumed_after = after
-        in_background(self._resume(connection, after))
+        else:
+            self._release(connection)
+            connection.resume(after)
+            in_background(self._resume(connection, after))
         return after
 
     async def stop(self) -> None:
         """Close every connection, telling it to come back, and stop listening."""
+        await self.presence.stop()
         for connection in self._everyone():
             connection.close(CloseCode.UNAVAILABLE, "going_away", "The server is restarting. Please come back.")
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.wait({self._listening})
+        if self._stream is not None:
+            await self._stream.stop()
         if self._subscription is not None:
             await self._subscription.close()
-        self.loop = self._subscription = None
-        self._position = 0
+        if self._thread is not None:
+            await self._ask(connections.close_all)
+            self._thread.shutdown()
+        self.loop = self._listening = self._subscription = self._stream = self._thread = self._replays = None
+        self.is_going_away = False
+
+    async def go_away(self, seconds: float) -> None:
+        """Before this process ends: send everyone away to come back elsewhere, and let nobody in any more.
+
+        Spread over up to `seconds`, so that they do not all come back in the same moment; a few are told at once.
+        Returns when the last has been told, if it can be told at all.
+        """
+        self.is_going_away = True
+        self._returning = len(leaving := self._everyone())
+        random.shuffle(leaving)
+        loop = asyncio.get_running_loop()
+        began, step = loop.time(), min(seconds / max(1, len(leaving)), 1 / limits.RETURNS_PER_SECOND)
+        farewells = []
+        for number, connection in enumerate(leaving):
+            if (pause := began + number * step - loop.time()) > 0:
+                await asyncio.sleep(pause)
+            refusal = self.going_away()
+            farewells.append(
+                connection.close(refusal.close_code, refusal.code, refusal.message, retry_after=refusal.retry_after)
+            )
+        await self.presence.stop()  # nobody looks from here any more, even if some of that has not been told yet
+        await asyncio.gather(*(farewell for farewell in farewells if farewell is not None), return_exceptions=True)
+
+    def going_away(self) -> Refusal:
+        """Why nobody can stay, and when to come back: each at another moment, of as many as it takes to greet all."""
+        wait = random.uniform(1.0, 2.0 + self._returning / limits.RETURNS_PER_SECOND)  # noqa: S311 - no secret
+        return Refusal(
+            "going_away", "The server is restarting. Please come back.", CloseCode.UNAVAILABLE, round(wait, 2)
+        )
+
+    async def _listen(self) -> None:
+        """Whoever returns is on a hub that follows the stream. Raises what the layer or the database raises."""
+        if self._listening is None:
+            self._listening = asyncio.create_task(self._begin())
+        try:
+            await asyncio.shield(self._listening)
+        except BaseException:
+            if self._listening is not None and self._listening.done():
+                self._listening = None  # the next connection tries again
+            raise
+
+    async def _begin(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="hub")
+        self._replays = asyncio.Semaphore(limits.REPLAYS_AT_ONCE)
+        self._subscription = self._subscription or Subscription(self._handle)
+        await self._subscription.change(leave=frozenset(), enter=frozenset({STREAM_GROUP}))
+        self._stream = Follower(self._ask, self._take, self._lost, self._eased, self._subscription.renew)
+        await self._stream.start()
+
+    async def _ask(self, question: Callable[..., Any], *arguments: Any) -> Any:
+        """Database work of the hub's own, past that of its connections."""
+        return await database_sync_to_async(question, thread_sensitive=False, executor=self._thread)(*arguments)
 
     async def _regroup(self, connection: Connection, groups: frozenset[str]) -> None:
+        """Be in these groups for a connection. They bring what leaves no trace: nobody is turned away for them."""
         before, connection.groups = connection.groups, groups
-        if self._subscription is not None:
+        if self._subscription is None:
+            return
+        try:
             await self._subscription.change(leave=before - groups, enter=groups - before)
+        except Exception as error:  # any layer's any failure
+            logger.warning("The channel layer was not told of a change of groups (%r); trying again.", error)
+            asyncio.get_running_loop().call_later(limits.LOOK_EVERY, lambda: in_background(self._renew_groups()))
+        await self.presence.listen(self._subscription)
+
+    async def _renew_groups(self) -> None:
+        if self._subscription is not None:
+            await self._subscription.renew()
+            await self.presence.listen(self._subscription)
 
     def _forget(self, connection: Connection) -> None:
         """A connection has ended: it is told nothing any more, from this moment on."""
         self._held.discard(connection)
+        self.presence.gone(connection)
         for room in connection.rooms:
             self._unlist(connection, room)
         connections = self._people[connection.person.id]
@@ -121,13 +222,14 @@ class Hub:
                         "too_many_rooms", f"A connection can be in {limits.ROOMS_PER_CONNECTION} rooms at most."
                     )
                 if after is None:
-                    after = connection.resumed_after
+                    after = connection.replay_from(room)
             return await self._cover(connection, room, after)
 
     async def leave(self, connection: Connection, room: str) -> None:
         async with connection.changing:
             if connection.rooms.pop(room, None) is not None:
                 self._unlist(connection, room)
+                self.presence.left(connection, room)
 
     async def _resume(self, connection: Connection, after: int) -> None:
         try:
@@ -144,22 +246,29 @@ class Hub:
     async def _cover(self, connection: Connection, room: str, after: int | None) -> int:
         """Show everything of `room` after `after` (None: from now on), in order, without a gap or a repetition.
 
-        What happens meanwhile is held back: the log is read after we began to listen, so that each event is in the
-        log that was read, or comes live, or both; and which of both is decided by its position.
+        "Now" is what this process has taken in of the stream: the log may be ahead of it, and what it has not taken
+        in comes live, in its place. Up to there the log is read; what is taken in meanwhile is held back.
         """
+        if after is None:
+            return await self._cover_now(connection, room, None)
+        assert self._replays is not None
+        async with self._replays:
+            return await self._cover_now(connection, room, after)
+
+    async def _cover_now(self, connection: Connection, room: str, after: int | None) -> int:
+        position = self._position(connection)
         self._hold(connection)
         try:
-            standing = await database_sync_to_async(replay.standing)(
-                connection.person.id, room if room != OWN else None
-            )
-            covered = Coverage(standing.position, standing.position)
-            if after is not None and await self._replay(connection, room, after, standing.position):
-                covered.start = after
+            await database_sync_to_async(replay.standing)(connection.person.id, room if room != OWN else None)
+            covered = Coverage(position, position)
+            if after is not None and await self._replay(connection, room, after, position):
+                # A client that comes from another process may know more than this one has taken in.
+                covered = Coverage(after, max(after, position))
             known = connection.rooms.get(room)
             if known is not None:
                 covered = Coverage(min(known.start, covered.start), known.live)
             self._show_from(connection, room, covered)
-            return standing.position
+            return max(position, covered.live)
         finally:
             self._release(connection)
 
@@ -170,23 +279,38 @@ class Hub:
             await database_sync_to_async(replay.check_extent)(user_id, after, until)
         except replay.TooMuchMissed as error:
             if room == OWN:
-                connection.resumed_after = None  # whoever fetches everything needs no replay of the rooms either
+                connection.resume(None)  # whoever fetches everything needs no replay of the rooms either
             place = {} if room == OWN else {"room": room}
             connection.tell("resync_required", reason=error.reason, message=error.message, cursor=until, **place)
             return False
         while page := await database_sync_to_async(replay.missed)(user_id, position, until):
-            for event, is_visible in page:
+            for event in page:
                 position = event.position
                 shown = any(known.start < position for known in connection.covering(event))
-                is_update = room in event.rooms and not shown
-                if is_visible:
-                    self._show(connection, event, is_update, room == OWN)
-                elif event.action_for(connection.person) == "removed":
-                    self._show(connection, event, is_update, False)
-            await connection.outbox_empty()
+                connection.show(event, room in event.rooms and not shown, room == OWN)
+            await self._read_by(connection)
             if connection.is_closed:
                 break
         return True
+
+    def _position(self, connection: Connection) -> int:
+        """Up to where this process has taken in the stream, or the connection knows it from another one."""
+        assert self._stream is not None
+        assert self._stream.position is not None
+        own = connection.rooms.get(OWN)
+        return max(self._stream.position, own.live if own is not None else 0)
+
+    async def _read_by(self, connection: Connection) -> None:
+        """Wait until the client has read what it was sent. One that takes its time lets another replay go on."""
+        assert self._replays is not None
+        reading = asyncio.create_task(connection.outbox_empty())
+        done, _ = await asyncio.wait({reading}, timeout=limits.REPLAY_TURN)
+        if not done:
+            self._replays.release()
+            try:
+                await reading
+            finally:
+                await self._replays.acquire()
 
     def _show_from(self, connection: Connection, room: str, covered: Coverage) -> None:
         if not connection.is_closed:
@@ -205,30 +329,30 @@ class Hub:
     def _release(self, connection: Connection) -> None:
         backlog, connection.backlog = connection.backlog or [], None
         self._held.discard(connection)
-        for event in backlog:
-            self._show_live(connection, event)
+        for show in backlog:
+            show()
 
     # --- events ----------------------------------------------------------------------------------------------------
     async def _handle(self, message: dict[str, Any]) -> None:
-        if message["type"] == "hub.event":
-            await self._on_event(message)
-        elif message["type"] == "hub.ephemeral":
-            self._on_ephemeral(message)
+        if message["type"] != "hub.event":
+            await self.presence.handle(message)
+        elif self._stream is not None:
+            await self._stream.heard(message)
 
-    async def _on_event(self, message: dict[str, Any]) -> None:
-        if message["position"] <= self._position:
-            return
-        self._position = message["position"]
-        event = StreamEvent(message)
-        if event.entity == "user" and event.entity_id in self._people:
-            await self._refresh(event.entity_id)
+    async def _take(self, event: StreamEvent) -> None:
+        """Show the next event of the stream. Waits for the database first, then for nothing: it is shown to all."""
+        user_id = event.concerns_sign_in_of
+        if user_id is not None and user_id in self._people:
+            await self._refresh(user_id, event)
+        if event.entity == "ticket":
+            self.presence.ticket_changed(event)
         if event.notifications is None:
-            event.notifications = await database_sync_to_async(_notifications_of)(event.id, list(self._people))
+            event.notifications = await self._ask(_notifications_of, event.id, list(self._people))
         for connection in list(self._held):
             self._keep(connection, event)
         for connection in self._candidates(event):
             if connection.backlog is None:
-                self._show_live(connection, event)
+                connection.show_live(event)
 
     def _candidates(self, event: StreamEvent) -> set[Connection]:
         """Everyone whom this event might concern."""
@@ -245,91 +369,58 @@ class Hub:
     @staticmethod
     def _keep(connection: Connection, event: StreamEvent) -> None:
         assert connection.backlog is not None
+        if not event.concerns(connection.person):
+            return
         if len(connection.backlog) >= limits.OUTBOX_FRAMES:
             connection.close(CloseCode.SLOW, "slow", "Too much happened while you joined. Come back with your cursor.")
         else:
-            connection.backlog.append(event)
+            connection.backlog.append(partial(connection.show_live, event))
 
-    def _show_live(self, connection: Connection, event: StreamEvent) -> None:
-        own = connection.rooms.get(OWN)
-        self._show(
-            connection,
-            event,
-            any(known.live < event.position for known in connection.covering(event)),
-            own is not None and own.live < event.position,
-        )
-
-    @staticmethod
-    def _show(connection: Connection, event: StreamEvent, update: bool, notification: bool) -> None:
-        if update and (frame := event.update_for(connection.person, connection.form)):
-            connection.queue(frame)
-        if notification and (frame := event.notification_for(connection.person, connection.form)):
-            connection.queue(frame)
-
-    async def _refresh(self, user_id: UUID) -> None:
-        """Somebody who is connected here was changed: apply what they are now before anything else is shown."""
+    async def _refresh(self, user_id: UUID, event: StreamEvent) -> None:
+        """The event changed somebody who is connected here: apply what they are now before anything else is shown."""
         try:
-            standing = await database_sync_to_async(replay.standing)(user_id)
+            person = await self._ask(replay.standing, user_id)
         except Refusal as refusal:
             for connection in list(self._people.get(user_id, ())):
                 connection.refuse(refusal)
             return
         except Exception:
+            logger.exception("The rights of somebody connected could not be read.")
             # Whether they may still be here is not known, so they may not.
             for connection in list(self._people.get(user_id, ())):
                 connection.close(
                     CloseCode.UNAVAILABLE, "unavailable", "Your rights could not be read. Please come back."
                 )
-            raise
+            return
         for connection in list(self._people.get(user_id, ())):
-            before, connection.person = connection.person, standing.person
-            if before.role != standing.person.role:
-                await self._regroup(connection, standing.person.groups)
-                connection.tell(
-                    "resync_required",
-                    reason="role_changed",
-                    message="You see other things than before. Please fetch the present state.",
-                    cursor=self._position,
+            if authentication.has_ended(connection, person, event.ended_session):
+                connection.refuse(authentication.signed_out())
+                continue
+            has_role = connection.person.role == person.role
+            if not has_role:
+                self.presence.gone(connection)
+            connection.person = person
+            if not has_role:
+                in_background(self._regroup(connection, person.groups))
+                connection.ask_to_fetch(
+                    event.position,
+                    "role_changed",
+                    "You see other things than before. Please fetch the present state.",
                 )
 
-    def _lost(self) -> None:
-        """An event was missed, and nobody knows whose: everyone has to fetch the present state."""
+    def _lost(self, position: int) -> None:
+        """Events are gone, and nobody knows whose: everyone has to fetch the present state."""
         for connection in self._everyone():
-            connection.tell(
-                "resync_required",
-                reason="gap",
-                message="Something was missed. Please fetch the present state.",
-                cursor=self._position,
-            )
+            connection.ask_to_fetch(position, "gap", "Something was missed. Please fetch the present state.")
 
-    # --- what passes -----------------------------------------------------------------------------------------------
-    async def send_ephemeral(
-        self, connection: Connection, event: str, ticket_id: UUID, requester_id: UUID, **fields: Any
-    ) -> None:
-        """Tell those who look at a ticket of something that leaves no trace.
-
-        Once to the staff and once to the requester, so that nobody gets it twice.
-        """
-        assert self._subscription is not None
-        message = {
-            "type": "hub.ephemeral",
-            "event": event,
-            "ticket_id": str(ticket_id),
-            "sender_id": str(connection.person.id),
-            "fields": {"ticket_id": str(ticket_id), "person": connection.person.as_json(), **fields},
-        }
-        layer = self._subscription.layer
-        await layer.group_send(STAFF_GROUP, {**message, "requester_id": None})
-        await layer.group_send(user_group(requester_id), {**message, "requester_id": str(requester_id)})
-
-    def _on_ephemeral(self, message: dict[str, Any]) -> None:
-        requester_id = UUID(message["requester_id"]) if message["requester_id"] else None
-        sender_id = UUID(message["sender_id"])
-        for connection in list(self._rooms.get(ticket_room(message["ticket_id"]), ())):
-            person = connection.person
-            is_meant = person.is_staff if requester_id is None else person.id == requester_id and not person.is_staff
-            if is_meant and person.id != sender_id:
-                connection.tell(message["event"], **message["fields"])
+    async def _eased(self) -> None:
+        """Much is shown at once: wait for those who read, but not for those who do not."""
+        busy = [connection for connection in self._everyone() if connection.has_frames_waiting]
+        readers = [asyncio.create_task(connection.outbox_empty()) for connection in busy]
+        if readers:
+            _done, late = await asyncio.wait(readers, timeout=limits.CATCH_UP_PATIENCE)
+            for reader in late:
+                reader.cancel()
 
 
 def _notifications_of(event_id: UUID, user_ids: list[UUID]) -> dict[UUID, dict[str, str]]:

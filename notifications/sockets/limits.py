@@ -2,6 +2,8 @@
 
 import time
 
+from django.conf import settings
+
 from notifications.sockets.refusal import Refusal
 
 # Largest frame taken from a client. The largest operation is `auth` with a token of a few kilobytes.
@@ -10,24 +12,43 @@ FRAME_BYTES = 64 * 1024
 SIGN_IN_SECONDS = 10.0
 
 # Operations: a page joins its handful of rooms at once and then types and looks; a person is never this quick.
-OPERATIONS_PER_SECOND = 20.0
+OPERATIONS_PER_SECOND = float(settings.SOCKET_OPERATIONS_PER_SECOND)
 OPERATIONS_AT_ONCE = 50
 # Open ticket pages, each with a room of its own, that one connection can follow.
-ROOMS_PER_CONNECTION = 200
+ROOMS_PER_CONNECTION = settings.SOCKET_ROOMS
 # Tabs and devices of one person, counted in each process.
-CONNECTIONS_PER_PERSON = 50
+CONNECTIONS_PER_PERSON = settings.SOCKET_CONNECTIONS_PER_PERSON
 
 # What waits for a slow client. Beyond either bound it is closed, and comes back with its cursor.
-OUTBOX_FRAMES = 1_000
-OUTBOX_CHARACTERS = 4 * 1024 * 1024
+OUTBOX_FRAMES = settings.SOCKET_OUTBOX_FRAMES
+OUTBOX_CHARACTERS = settings.SOCKET_OUTBOX_CHARACTERS
 # Frames handed to Engine.IO, whose own queue has no bound, before the outbox is asked to wait.
 ENGINE_FRAMES = 64
+
+# New connections that a process takes on one core without making the others wait; those that a shutdown sends away
+# come back at this pace. Measured: 100-190 a second, all signed in (docs/benchmarks.md).
+RETURNS_PER_SECOND = 150.0
 
 # A replay: more than this many events missed cost less to fetch anew; they are read page by page.
 REPLAY_EVENTS = 1_000
 REPLAY_PAGE = 100
+# For how long after coming back the rooms that a client joins are replayed from its cursor, seconds.
+RESUME_SECONDS = 60.0
+# Replays that run at a time in a process. When everybody comes back at once the others wait for their turn; each takes
+# a moment then, instead of all of them minutes.
+REPLAYS_AT_ONCE = 8
+# A replay whose client takes longer than this to read a page, seconds, lets another one go on meanwhile.
+REPLAY_TURN = 0.5
 # How long a client may take to read a page of a replay, seconds.
 REPLAY_PATIENCE = 30.0
+
+# How often a process looks whether the layer has kept something from it, seconds: what it has not got for a whole
+# interval is read from the log.
+LOOK_EVERY = 1.0
+# More events than this, kept from a process, cost less to fetch anew.
+CATCH_UP_EVENTS = 10_000
+# How long the reading of them waits for the connections that are to show them, seconds a page.
+CATCH_UP_PATIENCE = 1.0
 
 # The layer forgets a group's member after a day (`group_expiry`); seconds between our signs of life.
 GROUP_RENEWAL = 3_600.0

@@ -4,9 +4,9 @@
 | --- | --- | --- |
 | `join` | `room`, `after` (a cursor; optional) | `room`, `cursor` |
 | `leave` | `room` | |
-| `typing` | `ticket_id` | |
-| `viewing` | `ticket_id` | |
-| `notification.read` | `id`, or `notification_id` where a plain frame's `id` is a number of its own | |
+| `typing` | `ticket_id`, `active` (false: it has ended), `is_internal` (true: an internal note) | |
+| `viewing` | `ticket_id`, `active` (false: it has ended) | `viewers`: who else looks, for staff |
+| `notification.read` | `id`, or `notification_id` where a plain frame's `id` is a number of its own | `unread` |
 | `auth` | `token` (of the same person) | |
 """
 
@@ -16,13 +16,14 @@ from typing import Any
 from uuid import UUID
 
 from channels.db import database_sync_to_async
-from django.utils import timezone
 
+from notifications import reading
 from notifications.models import Notification
 from notifications.sockets import authentication, rooms
 from notifications.sockets.connection import Connection
 from notifications.sockets.hub import hub
 from notifications.sockets.people import active_user
+from notifications.sockets.presence import TYPING_SECONDS
 from notifications.sockets.refusal import CloseCode, Refusal, invalid, not_found
 from tickets.models import Ticket
 
@@ -32,10 +33,6 @@ Arguments = Mapping[str, Any]
 Answer = dict[str, Any]
 
 MAX_CURSOR = 2**63 - 1
-
-# How long a sign of presence holds, seconds: whoever still looks or types says so again before that.
-TYPING_SECONDS = 6
-VIEWING_SECONDS = 60
 
 
 async def perform(connection: Connection, name: Any, arguments: Any) -> Answer:
@@ -59,8 +56,7 @@ async def perform(connection: Connection, name: Any, arguments: Any) -> Answer:
 
 async def join(connection: Connection, arguments: Arguments) -> Answer:
     room = rooms.canonical(arguments.get("room"))
-    after = cursor_of(arguments)
-    return {"room": room, "cursor": await hub.join(connection, room, after)}
+    return {"room": room, "cursor": await hub.join(connection, room, cursor_of(arguments))}
 
 
 async def leave(connection: Connection, arguments: Arguments) -> Answer:
@@ -69,19 +65,32 @@ async def leave(connection: Connection, arguments: Arguments) -> Answer:
 
 
 async def typing(connection: Connection, arguments: Arguments) -> Answer:
-    return await _pass(connection, arguments, "typing", TYPING_SECONDS)
+    ticket_id, requester_id = await _visible_ticket(connection, arguments)
+    seconds = TYPING_SECONDS if _flag(arguments, "active", True) else 0
+    is_internal = _flag(arguments, "is_internal", False)
+    await hub.presence.typing(connection, ticket_id, requester_id, seconds, is_internal)
+    return {}
 
 
 async def viewing(connection: Connection, arguments: Arguments) -> Answer:
-    return await _pass(connection, arguments, "presence", VIEWING_SECONDS)
+    ticket_id, _ = await _visible_ticket(connection, arguments)
+    if _flag(arguments, "active", True):
+        return {"viewers": await hub.presence.look(connection, ticket_id)}
+    await hub.presence.look_away(connection, ticket_id)
+    return {"viewers": []}
 
 
-async def _pass(connection: Connection, arguments: Arguments, event: str, seconds: int) -> Answer:
-    """Tell those who look at the ticket and may see it; of who does it no more than a comment would show them."""
+async def _visible_ticket(connection: Connection, arguments: Arguments) -> tuple[UUID, UUID]:
+    """The ticket that the person names and may see, and its requester; raises Refusal."""
     ticket_id = rooms.parse_id(arguments.get("ticket_id"), "ticket")
-    requester_id = await database_sync_to_async(_requester_of)(connection.person.id, ticket_id)
-    await hub.send_ephemeral(connection, event, ticket_id, requester_id, expires_in=seconds)
-    return {}
+    return ticket_id, await database_sync_to_async(_requester_of)(connection.person.id, ticket_id)
+
+
+def _flag(arguments: Arguments, name: str, default: bool) -> bool:
+    value = arguments.get(name, default)
+    if not isinstance(value, bool):
+        raise invalid(f"`{name}` must be true or false.")
+    return value
 
 
 def _requester_of(user_id: UUID, ticket_id: UUID) -> UUID:
@@ -94,14 +103,14 @@ def _requester_of(user_id: UUID, ticket_id: UUID) -> UUID:
 
 async def read_notification(connection: Connection, arguments: Arguments) -> Answer:
     id_ = rooms.parse_id(arguments.get("notification_id", arguments.get("id")), "notification")
-    await database_sync_to_async(_mark_read)(connection.person.id, id_)
-    return {}
+    return {"unread": await database_sync_to_async(_mark_read)(connection.person.id, id_)}
 
 
-def _mark_read(user_id: UUID, id_: UUID) -> None:
-    own = Notification.objects.visible_to(active_user(user_id)).filter(pk=id_)
-    if not own.unread().update(read_at=timezone.now()) and not own.exists():
+def _mark_read(user_id: UUID, id_: UUID) -> int:
+    user = active_user(user_id)
+    if not Notification.objects.visible_to(user).filter(pk=id_).exists():
         raise not_found("notification")
+    return reading.mark_read(user, [id_])
 
 
 async def authenticate(connection: Connection, arguments: Arguments) -> Answer:
@@ -110,6 +119,7 @@ async def authenticate(connection: Connection, arguments: Arguments) -> Answer:
     if sign_in.person.id != connection.person.id:
         raise Refusal("another_person", "The token is another person's. Open a connection of its own for it.")
     connection.sign_in_until(sign_in.expires_at)
+    connection.session_key = None
     return {}
 
 

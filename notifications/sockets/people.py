@@ -1,11 +1,11 @@
 """Whose connection it is, as the database says now."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
-from helpdesk.accounts.models import STAFF_ROLES, Role, User
+from helpdesk.accounts.models import STAFF_ROLES, User
 from notifications.sockets.refusal import Refusal
-from notifications.stream import ADMINS_GROUP, PUBLIC_GROUP, STAFF_GROUP, user_group
+from notifications.stream import STAFF_GROUP, user_group
 
 
 @dataclass(frozen=True)
@@ -13,10 +13,12 @@ class Person:
     id: UUID
     role: str
     name: str
+    # Changes when all of the person's tokens and sessions end: with the password, and with a sign-out everywhere.
+    sign_in: str = field(default="", repr=False)
 
     @classmethod
     def of(cls, user: User) -> "Person":
-        return cls(user.pk, user.role, user.display_name)
+        return cls(user.pk, user.role, user.display_name, user.get_session_auth_hash())
 
     @property
     def is_staff(self) -> bool:
@@ -24,13 +26,9 @@ class Person:
 
     @property
     def groups(self) -> frozenset[str]:
-        """The audiences this person belongs to."""
-        groups = {PUBLIC_GROUP, user_group(self.id)}
-        if self.is_staff:
-            groups.add(STAFF_GROUP)
-        if self.role == Role.ADMIN:
-            groups.add(ADMINS_GROUP)
-        return frozenset(groups)
+        """The audiences this person belongs to, of what leaves no trace."""
+        own = user_group(self.id)
+        return frozenset({own, STAFF_GROUP}) if self.is_staff else frozenset({own})
 
     def as_json(self) -> dict[str, str]:
         """How people appear in what is sent, here as in the API."""

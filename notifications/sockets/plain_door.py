@@ -14,12 +14,14 @@ signed-in browser. `/ws/?after=<cursor>` resumes where the first frame cannot sa
 """
 
 import asyncio
+import contextlib
 import json
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import parse_qs
 
+from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 
 from notifications.payloads import encode
@@ -27,6 +29,7 @@ from notifications.sockets import authentication, limits, operations
 from notifications.sockets.authentication import SignIn
 from notifications.sockets.connection import Connection, in_background
 from notifications.sockets.hub import hub
+from notifications.sockets.outlet import Outlet
 from notifications.sockets.refusal import CloseCode, Refusal, invalid
 from notifications.sockets.wire import plain_form
 
@@ -41,14 +44,22 @@ _CLOSING_SECONDS = 5.0
 
 
 class PlainDoor(AsyncWebsocketConsumer):
-    # No channel of its own: the hub has the process's one channel.
-    channel_layer_alias = "none"
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.connection: Connection | None = None
         self._anonymous_until: asyncio.Task | None = None
         self._is_closing = False
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """The consumer's own, without what it needs to wait for several sources: ours has one.
+
+        A task for each message, and one that waits, are as much memory as all that is ours of a connection.
+        """
+        self._outlet = Outlet(send)
+        self.scope, self.channel_layer, self.base_send = scope, None, self._outlet.send
+        with contextlib.suppress(StopConsumer):
+            while True:
+                await self.dispatch(await receive())
 
     async def connect(self) -> None:
         # First of all accepted: a close before that reaches a browser as a bare 403.
@@ -93,11 +104,21 @@ class PlainDoor(AsyncWebsocketConsumer):
         if self.connection is not None:
             self.connection.gone()
 
-    # --- the door of a connection (`send(frame)` is the consumer's own) ----------------------------------------------
-    async def end(self, code: CloseCode, code_name: str, reason: str) -> None:
+    # --- the door of a connection ------------------------------------------------------------------------------------
+    @property
+    def send_now(self) -> Callable[[str], bool]:
+        """The outlet's own: the connection keeps it, and each frame takes one call less."""
+        return self._outlet.send_now
+
+    async def send(self, text_data: str | None = None, bytes_data: bytes | None = None, close: bool = False) -> None:
+        """The consumer's own, for the only thing that is sent here: text."""
+        assert text_data is not None
+        await self._outlet.send_text(text_data)
+
+    async def end(self, code: CloseCode, code_name: str, reason: str, retry_after: float | None = None) -> None:
         """Say why, then close. A client that does not even read that is closed all the same."""
         self._is_closing = True
-        error = {"code": code_name, "message": reason}
+        error = Refusal(code_name, reason, code, retry_after).error()
         await self._unless_gone(self.send(encode({"type": "error", "error": error})))
         await self._unless_gone(self.close(code=int(code), reason=_short(reason)))
 
@@ -121,9 +142,11 @@ class PlainDoor(AsyncWebsocketConsumer):
         await self._enter(sign_in, self._after_in_query() if after is None else after, *acknowledgement)
 
     async def _enter(self, sign_in: SignIn, after: int | None, *first: str) -> None:
-        connection = Connection(self, plain_form, sign_in.person, sign_in.expires_at)
+        connection = Connection(self, plain_form, sign_in.person, sign_in.expires_at, sign_in.session_key)
         cursor = await hub.enter(connection, after)
         self.connection = connection
+        self.scope["headers"] = []
+        self._outlet.forget_handshake()
         connection.start(encode({"type": "ready", "user": sign_in.person.as_json(), "cursor": cursor}), *first)
 
     def _after_in_query(self) -> int | None:
@@ -154,7 +177,7 @@ class PlainDoor(AsyncWebsocketConsumer):
         if self.connection is not None:
             self.connection.refuse(refusal)
         else:
-            await self.end(refusal.close_code, refusal.code, refusal.message)
+            await self.end(refusal.close_code, refusal.code, refusal.message, refusal.retry_after)
 
     async def _stumble(self) -> None:
         logger.exception("A plain connection failed.")

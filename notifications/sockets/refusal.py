@@ -19,15 +19,23 @@ class CloseCode(IntEnum):
 class Refusal(Exception):
     """What a client asked for is not done. `code` is stable, `message` is for people; both are sent to the client."""
 
-    def __init__(self, code: str, message: str, close_code: CloseCode = CloseCode.UNAUTHENTICATED) -> None:
-        """`close_code` matters where the refusal ends the connection."""
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        close_code: CloseCode = CloseCode.UNAUTHENTICATED,
+        retry_after: float | None = None,
+    ) -> None:
+        """`close_code` matters where the refusal ends the connection; `retry_after`, seconds, where it will pass."""
         super().__init__(message)
         self.code = code
         self.message = message
         self.close_code = close_code
+        self.retry_after = retry_after
 
-    def error(self) -> dict[str, str]:
-        return {"code": self.code, "message": self.message}
+    def error(self) -> dict[str, Any]:
+        error: dict[str, Any] = {"code": self.code, "message": self.message}
+        return error if self.retry_after is None else {**error, "retry_after": self.retry_after}
 
     def answer(self) -> dict[str, Any]:
         """The answer to an operation."""

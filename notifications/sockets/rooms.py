@@ -23,12 +23,17 @@ from tickets.models import Ticket
 # No client can join or leave it: it is no name that `canonical` knows.
 OWN = "own"
 
-_PLAIN_ROOMS = frozenset({"tickets", "comments", "attachments", "users", "kb"})
+PLAIN_ROOMS = frozenset({"tickets", "comments", "attachments", "users", "kb"})
 _TICKET = "ticket:"
 
 
 def ticket_room(ticket_id: UUID | str) -> str:
     return f"{_TICKET}{ticket_id}"
+
+
+def ticket_of(room: str) -> UUID | None:
+    """Whose room a (canonical) room is, if it is a ticket's."""
+    return UUID(room.removeprefix(_TICKET)) if room.startswith(_TICKET) else None
 
 
 def rooms_of(entity: str, ticket_id: str | None) -> tuple[str, ...]:
@@ -52,11 +57,11 @@ def canonical(name: Any) -> str:
     """The room a client named, in its one spelling; raises Refusal."""
     if not isinstance(name, str):
         raise invalid("`room` must be the name of a room.")
-    if name in _PLAIN_ROOMS:
+    if name in PLAIN_ROOMS:
         return name
     if name.startswith(_TICKET):
         return ticket_room(parse_id(name.removeprefix(_TICKET), "ticket"))
-    known = ", ".join(sorted(_PLAIN_ROOMS))
+    known = ", ".join(sorted(PLAIN_ROOMS))
     raise Refusal("unknown_room", f"There is no such room. The rooms are: {known}, ticket:<id>.")
 
 

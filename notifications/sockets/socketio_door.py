@@ -12,17 +12,24 @@ not come in any more.
 import asyncio
 import contextlib
 import logging
+import math
 import re
 from typing import Any
+from urllib.parse import parse_qs
 
+import engineio
 import socketio
 from engineio.exceptions import EngineIOError
 from socketio import packet
 from socketio.exceptions import ConnectionRefusedError as SocketIOConnectionRefused
 
+from notifications.log_filters import OneLine
+from notifications.payloads import encode
 from notifications.sockets import authentication, limits, operations, origins
 from notifications.sockets.connection import Connection
 from notifications.sockets.hub import hub
+from notifications.sockets.outlet import Outlet
+from notifications.sockets.packet_queue import PacketQueue
 from notifications.sockets.refusal import CloseCode, Refusal, invalid
 from notifications.sockets.wire import socketio_form
 
@@ -77,34 +84,38 @@ class IncomingPacket(packet.Packet):
             self.namespace = self.id = None
 
 
-class _OneLine(logging.Filter):
-    """The library logs a traceback for each malformed request; ours are logged where they happen."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info:
-            record.msg, record.args = f"{record.getMessage()} ({record.exc_info[1]!r})", ()
-            record.exc_info = None
-        return True
-
-
-_library_logger = logging.getLogger(f"{__name__}.library")
-_library_logger.setLevel(logging.ERROR)  # below that it writes down packets, and with them tokens
-_library_logger.addFilter(_OneLine())
+_protocol_logger = logging.getLogger(f"{__name__}.protocol")
+_protocol_logger.setLevel(logging.ERROR)  # below that it writes down packets, and with them tokens
+_protocol_logger.addFilter(OneLine())
 
 
 def _is_allowed(origin: str | None, environ: dict[str, Any]) -> bool:
     return origin is not None and origins.is_allowed(origin, environ["asgi.scope"])
 
 
-server = socketio.AsyncServer(
+class _EngineServer(engineio.AsyncServer):
+    def create_queue(self, *args: Any, **kwargs: Any) -> PacketQueue:
+        return PacketQueue()
+
+
+class _Server(socketio.AsyncServer):
+    def _engineio_server_class(self) -> type[_EngineServer]:
+        return _EngineServer
+
+
+server = _Server(
     async_mode="asgi",
     serializer=IncomingPacket,
     async_handlers=False,  # one operation of a client at a time, in its order
     cors_allowed_origins=_is_allowed,
     max_http_buffer_size=limits.FRAME_BYTES,
-    logger=_library_logger,
-    engineio_logger=_library_logger,
+    logger=_protocol_logger,
+    engineio_logger=_protocol_logger,
 )
+
+
+# Where an Engine.IO session that has a WebSocket keeps its outlet.
+_OUTLET = "outlet"
 
 
 class SocketIODoor:
@@ -112,17 +123,40 @@ class SocketIODoor:
 
     def __init__(self, engine_sid: str) -> None:
         self._sid = engine_sid
+        self._session: Any = server.eio.sockets.get(engine_sid)  # None: it has ended
+
+    def send_now(self, frame: str) -> bool:
+        outlet = self._outlet()
+        return outlet is not None and outlet.send_now(frame)
 
     async def send(self, frame: str) -> None:
-        session = server.eio.sockets.get(self._sid)
+        session = self._session
         if session is None or session.closed:
             raise ConnectionResetError("The Engine.IO session has ended.")
+        outlet = self._outlet()
+        if outlet is not None:
+            await outlet.send_text(frame)
+            return
         await server.eio.send(self._sid, frame)
         while session.queue.qsize() >= limits.ENGINE_FRAMES and not session.closed:
             await asyncio.sleep(_QUEUE_LOOK)
 
-    async def end(self, code: CloseCode, code_name: str, reason: str) -> None:
-        """Close the transport, whichever it is. The protocol has no place for the reason; coming back tells it."""
+    def _outlet(self) -> Outlet | None:
+        """The session's WebSocket, unless something of Engine.IO's own waits for it: nothing is overtaken.
+
+        Engine.IO's queue is passed by, since it costs more than all the rest.
+        """
+        session = self._session
+        if session is None or session.closed or not session.upgraded or session.queue.unsent:
+            return None
+        outlet = session.session.get(_OUTLET)
+        return outlet if outlet is not None and not outlet.waiting else None
+
+    async def end(self, code: CloseCode, code_name: str, reason: str, retry_after: float | None = None) -> None:
+        """Close the transport, whichever it is. The protocol has no place for the reason; coming back tells it.
+
+        The stock client waits before it comes back, each for another while.
+        """
         session = server.eio.sockets.get(self._sid)
         if session is None:
             return
@@ -148,7 +182,13 @@ class _DefaultNamespace(socketio.AsyncNamespace):
     async def _connect(self, sid: str, environ: dict[str, Any], auth: Any = None) -> None:
         try:
             await self._enter(sid, environ["asgi.scope"], {} if auth is None else auth)
+            _forget_request(environ)
         except Refusal as refusal:
+            if refusal.code == "going_away":
+                # Refused, the stock client would not come back.
+                await SocketIODoor(self.server.manager.eio_sid_from_sid(sid, NAMESPACE)).end(
+                    refusal.close_code, refusal.code, refusal.message
+                )
             raise SocketIOConnectionRefused(refusal.message, {"code": refusal.code}) from None
         except Exception:
             logger.exception("A Socket.IO connection failed.")
@@ -165,8 +205,11 @@ class _DefaultNamespace(socketio.AsyncNamespace):
         sign_in = await (authentication.by_session(scope) if token is None else authentication.by_token(token))
         if sign_in is None:
             raise authentication.nobody()
-        door = SocketIODoor(self.server.manager.eio_sid_from_sid(sid, NAMESPACE))
-        connection = Connection(door, socketio_form, sign_in.person, sign_in.expires_at)
+        engine_sid = self.server.manager.eio_sid_from_sid(sid, NAMESPACE)
+        if _OUTLET in scope:  # otherwise it polls, and may be upgraded later
+            self.server.eio.sockets[engine_sid].session[_OUTLET] = scope[_OUTLET]
+        door = SocketIODoor(engine_sid)
+        connection = Connection(door, socketio_form, sign_in.person, sign_in.expires_at, sign_in.session_key)
         await hub.enter(connection, after)
         self._connections[sid] = connection
         # The writer's first step comes after the library has queued the answer to this handler: it waits for nothing.
@@ -183,7 +226,21 @@ class _DefaultNamespace(socketio.AsyncNamespace):
             return authentication.nobody().answer()
         if len(arguments) > 1:
             arguments = (None,)  # which is no object, and refused as such
-        return await operations.perform(connection, event, arguments[0] if arguments else {})
+        answer = await operations.perform(connection, event, arguments[0] if arguments else {})
+        if event == "join":
+            # Answers go past the outbox, and this one says that everything up to its cursor has been told.
+            await connection.outbox_empty()
+        return answer
+
+
+def _forget_request(environ: dict[str, Any]) -> None:
+    """Let go of the headers, a token among them: the library would keep them for as long as the session lives."""
+    for name in [name for name in environ if name.startswith("HTTP_")]:
+        del environ[name]
+    scope = environ["asgi.scope"]
+    scope["headers"] = []
+    if _OUTLET in scope:
+        scope[_OUTLET].forget_handshake()
 
 
 server.register_namespace(_DefaultNamespace())
@@ -192,9 +249,40 @@ _application = socketio.ASGIApp(server, socketio_path=PATH)
 
 async def application(scope: origins.Scope, receive: Any, send: Any) -> None:
     """The ASGI application behind `/socket.io/`."""
+    if hub.is_going_away and b"sid=" not in scope["query_string"]:
+        await _not_now(scope, receive, send)
+        return
     if scope["type"] == "websocket":
+        outlet = Outlet(send)
+        send, scope = outlet.send, {**scope, _OUTLET: outlet}
         receive = _well_formed(receive, send)
+        # A session that polled until now names itself. Whether it may come over is for Engine.IO to say.
+        for sid in parse_qs(scope["query_string"].decode("latin-1")).get("sid", ()):
+            if sid in server.eio.sockets and not server.eio.sockets[sid].upgraded:
+                server.eio.sockets[sid].session[_OUTLET] = outlet
     await _application(scope, receive, send)
+
+
+async def close_the_rest() -> None:
+    """Before the process ends: close the Engine.IO sessions in which nobody signed in."""
+    ends = (SocketIODoor(sid).end(CloseCode.UNAVAILABLE, "going_away", "") for sid in list(server.eio.sockets))
+    await asyncio.gather(*ends, return_exceptions=True)
+
+
+async def _not_now(scope: origins.Scope, receive: Any, send: Any) -> None:
+    """Refuse a handshake below Socket.IO: the stock client tries again by itself, and a proxy asks another process."""
+    refusal = hub.going_away()
+    kind = "http.response"
+    if scope["type"] == "websocket":
+        await receive()
+        kind = "websocket.http.response"
+        if kind not in scope.get("extensions", {}):
+            await send({"type": "websocket.close"})
+            return
+    wait = math.ceil(refusal.retry_after or 1)
+    headers = [(b"content-type", b"application/json"), (b"retry-after", str(wait).encode())]
+    await send({"type": f"{kind}.start", "status": 503, "headers": headers})
+    await send({"type": f"{kind}.body", "body": encode({"error": refusal.error()}).encode()})
 
 
 def _well_formed(receive: Any, send: Any) -> Any:

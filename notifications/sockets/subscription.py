@@ -13,17 +13,20 @@ from typing import Any
 
 from channels.layers import get_channel_layer
 
+from notifications.log_filters import OneLine
 from notifications.sockets import limits
 
 logger = logging.getLogger(__name__)
 
+# A connection to Redis that was cut: it reconnects, and what was lost is read from the log.
+logging.getLogger("channels_redis.pubsub").addFilter(OneLine())
+
 
 class Subscription:
-    def __init__(self, handle: Callable[[dict[str, Any]], Awaitable[None]], lost: Callable[[], None]) -> None:
-        """`handle` gets each message, one after the other; `lost` is called when one may have been missed."""
+    def __init__(self, handle: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
+        """`handle` gets each message that arrives, one after the other. None of them can be relied upon."""
         self.layer = get_channel_layer()
         self._handle = handle
-        self._lost = lost
         self._channel: str | None = None
         self._members: Counter[str] = Counter()
         self._joined: set[str] = set()
@@ -50,6 +53,14 @@ class Subscription:
                     del self._members[group]
                     await self._leave(group)
 
+    @property
+    def channel(self) -> str | None:
+        """The name under which other processes reach this one alone; None before the first change."""
+        return self._channel
+
+    def is_in(self, group: str) -> bool:
+        return group in self._joined
+
     async def close(self) -> None:
         for task in self._tasks:
             task.cancel()
@@ -68,18 +79,25 @@ class Subscription:
         while True:
             try:
                 await self._handle(await self.layer.receive(self._channel))
+                # A layer that has more at once does not make us wait. The transports must come to write in between, or
+                # a burst of events would fill the outbox of everybody.
+                await asyncio.sleep(0)
             except asyncio.CancelledError:
                 raise
             except Exception:
                 logger.exception("A message of the channel layer was lost.")
-                self._lost()
                 await asyncio.sleep(0.1)  # a layer that is down fails at once, again and again
+
+    async def renew(self) -> None:
+        """Tell the layer once more in which groups we are, in case it has forgotten or did not hear it."""
+        for group in [group for group, count in self._members.items() if count > 0]:
+            try:
+                await self.layer.group_add(group, self._channel)
+                self._joined.add(group)
+            except Exception as error:  # the next round tries again, long before the layer forgets us by itself
+                logger.warning("The channel layer did not renew a group (%r).", error)
 
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(limits.GROUP_RENEWAL)
-            for group in list(self._joined):
-                try:
-                    await self.layer.group_add(group, self._channel)
-                except Exception as error:  # the next round tries again, long before the layer forgets us
-                    logger.warning("The channel layer did not renew a group (%r).", error)
+            await self.renew()

@@ -162,11 +162,11 @@ def _certificate_words(
         # The expired one may be an authority's, further up the chain than the one presented.
         case code if code == _EXPIRED:
             if presented is not None and presented.not_valid_after_utc < now:
-                return f"the certificate expired {_span(now - presented.not_valid_after_utc)} ago"
+                return f"the certificate expired {span(now - presented.not_valid_after_utc)} ago"
             return "the certificate has expired"
         case code if code == _NOT_YET_VALID:
             if presented is not None and presented.not_valid_before_utc > now:
-                return f"the certificate is only valid in {_span(presented.not_valid_before_utc - now)}"
+                return f"the certificate is only valid in {span(presented.not_valid_before_utc - now)}"
             return "the certificate is not valid yet"
         case code if code in (_WRONG_NAME, _WRONG_ADDRESS):
             names = _names(presented)
@@ -196,7 +196,8 @@ def _names(certificate: x509.Certificate | None) -> str:
     return ", ".join(found[:3]) + (" and others" if len(found) > 3 else "")
 
 
-def _span(length: timedelta) -> str:
+def span(length: timedelta) -> str:
+    """A length of time in its largest unit: "2 days"."""
     for unit, seconds in (("day", 86400), ("hour", 3600), ("minute", 60)):
         count = int(length.total_seconds() // seconds)
         if count:

@@ -1,6 +1,8 @@
 """Endpoints as their owners manage them: where a URL may point, secrets, pausing, deleting."""
 
+from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -9,10 +11,12 @@ from django.utils import timezone
 
 from helpdesk.accounts.models import User
 from notifications import bells
-from notifications.encryption import encrypt
-from notifications.models import BreakerState, DeliveryState, EndpointState, WebhookEndpoint
-from notifications.webhooks import destination
+from notifications.encryption import SecretUnreadable, encrypt
+from notifications.models import DeliveryState, EndpointState, WebhookEndpoint
+from notifications.recording import record_webhook_disabled
+from notifications.webhooks import breaker, destination, gates, headers
 from notifications.webhooks.destination import DestinationRefused
+from notifications.webhooks.headers import HeadersRefused
 from notifications.webhooks.policy import current_policy
 from notifications.webhooks.signing import generate_secret
 
@@ -67,8 +71,8 @@ def set_primary(owner: User, url: str) -> tuple[WebhookEndpoint, str | None]:
     """Make the (normalised) `url` the one behind /api/users/me/webhook.
 
     Returns the endpoint and its secret, the latter only when it is new. The same URL again changes nothing. Another
-    URL gets another secret, since whoever runs the old receiver knows the old one; what was not delivered yet goes
-    to the new URL.
+    URL gets another secret, since whoever runs the old receiver knows the old one, and loses the headers that were
+    meant for the old one; what was not delivered yet goes to the new URL.
     """
     with transaction.atomic():
         # The owner's row serialises two requests that both find no endpoint yet.
@@ -76,49 +80,104 @@ def set_primary(owner: User, url: str) -> tuple[WebhookEndpoint, str | None]:
         endpoint = WebhookEndpoint.objects.filter(owner=owner, is_primary=True, deleted_at=None).first()
         if endpoint is None:
             return create(owner, url, is_primary=True)
-        if endpoint.url == url:
-            return endpoint, None
-        secret = generate_secret()
-        endpoint.url = url
-        endpoint.set_secret(secret)
-        endpoint.encrypted_previous_secret = ""
-        _heal(endpoint)
-        endpoint.save()
-    return endpoint, secret
+        return endpoint, change(endpoint, url=url, own_headers={} if endpoint.url != url else None)
 
 
 def create(
-    owner: User, url: str, *, description: str = "", types: list[str] | None = None, is_primary: bool = False
+    owner: User,
+    url: str,
+    *,
+    description: str = "",
+    types: list[str] | None = None,
+    own_headers: Mapping[str, str | None] | None = None,
+    is_primary: bool = False,
+    rate_limit: int | None = None,
+    ordered: bool = False,
 ) -> tuple[WebhookEndpoint, str]:
-    """A new endpoint and its secret, which is shown this once. Raises TooManyEndpoints."""
+    """A new endpoint and its secret, which is shown this once. Raises HeadersRefused and TooManyEndpoints."""
+    checked = headers.merged(own_headers or {}, {})
     with transaction.atomic():
         User.objects.select_for_update().filter(pk=owner.pk).values("pk").get()
         if WebhookEndpoint.objects.filter(owner=owner, deleted_at=None).count() >= settings.MAX_WEBHOOK_ENDPOINTS:
             raise TooManyEndpoints()
         secret = generate_secret()
         endpoint = WebhookEndpoint(
-            owner=owner, url=url, description=description, types=types or [], is_primary=is_primary
+            owner=owner,
+            url=url,
+            description=description,
+            types=types or [],
+            is_primary=is_primary,
+            rate_limit=rate_limit,
+            ordered=ordered,
         )
         endpoint.set_secret(secret)
+        endpoint.set_headers(checked)
         endpoint.save()
     return endpoint, secret
 
 
-def change_url(endpoint: WebhookEndpoint, url: str) -> str | None:
-    """Point the endpoint at another (normalised) URL; returns its new secret, or None when nothing changed."""
-    if endpoint.url == url:
-        return None
-    secret = generate_secret()
-    endpoint.url = url
-    endpoint.set_secret(secret)
-    endpoint.encrypted_previous_secret = ""
-    _heal(endpoint)
-    endpoint.save()
+def change(
+    endpoint: WebhookEndpoint,
+    *,
+    url: str | None = None,
+    own_headers: Mapping[str, str | None] | None = None,
+    **fields: Any,
+) -> str | None:
+    """Change what is given; returns the endpoint's new secret, which another (normalised) `url` brings, else None.
+
+    Headers replace all that there were, a value of None keeping the present one. None is kept for another URL, since
+    values are never sent to a receiver that they were not given for: whoever changes the URL of an endpoint with
+    headers says which it has from now on. Another URL starts anew and is active, unless the owner has paused the
+    endpoint: then it stays so. Raises HeadersRefused.
+    """
+    moves = url is not None and url != endpoint.url
+    if moves and endpoint.header_names and own_headers is None:
+        raise HeadersRefused(
+            ["Another URL is another receiver: give the headers for it with their values, or {} for none."]
+        )
+    changed = set(fields)
+    if own_headers is not None:
+        endpoint.set_headers(headers.merged(own_headers, {} if moves else _kept(endpoint, own_headers)))
+        changed |= {"header_names", "encrypted_header_values"}
+    for name, value in fields.items():
+        setattr(endpoint, name, value)
+    secret = None
+    if url is not None and moves:
+        secret = generate_secret()
+        endpoint.url = url
+        endpoint.set_secret(secret)
+        endpoint.encrypted_previous_secret = ""
+        _forgive(endpoint)
+        changed |= {"url", "encrypted_secret", "encrypted_previous_secret", *_FORGIVEN}
+        if endpoint.state == EndpointState.DISABLED:
+            endpoint.state = EndpointState.ACTIVE
+            changed.add("state")
+    if changed:
+        # Nothing but this: a worker may be writing down meanwhile how the endpoint is doing.
+        endpoint.save(update_fields=[*changed, "updated_at"])
+    if moves:
+        transaction.on_commit(bells.ring_deliveries, robust=True)
     return secret
 
 
+def _kept(endpoint: WebhookEndpoint, given: Mapping[str, str | None]) -> dict[str, str]:
+    """The present headers, where one of them is to be kept."""
+    if None not in given.values():
+        return {}
+    try:
+        return endpoint.headers()
+    except SecretUnreadable:
+        raise HeadersRefused(
+            ["The values that are stored cannot be read with the keys of this installation: give them again."]
+        ) from None
+
+
 def rotate_secret(endpoint: WebhookEndpoint) -> str:
-    """A new secret. Until the overlap ends, the old one signs too, so that no delivery fails meanwhile."""
+    """A new secret. Until the overlap ends, the old one signs too, so that no delivery fails meanwhile.
+
+    Two sign, never three: rotated again within the overlap, the oldest ends at once. So a secret that leaked can be
+    ended without waiting.
+    """
     secret = generate_secret()
     endpoint.encrypted_previous_secret = endpoint.encrypted_secret
     endpoint.previous_secret_until = timezone.now() + ROTATION_OVERLAP
@@ -130,49 +189,56 @@ def rotate_secret(endpoint: WebhookEndpoint) -> str:
 
 
 def pause(endpoint: WebhookEndpoint) -> None:
-    """Hold what comes from now on, and what is waiting. What is being sent this moment still goes out."""
-    _stop(endpoint, EndpointState.PAUSED, "The endpoint is paused.")
+    """Hold what comes from now on, and what is waiting. What is being sent this moment still goes out.
+
+    Of a large backlog the rest is held by the workers' claims, see `gates.clear`; none of it is sent.
+    """
+    _stop(endpoint, EndpointState.PAUSED)
 
 
 def disable(endpoint: WebhookEndpoint, reason: str) -> None:
-    """Stop sending to an endpoint that does not want it any more; its deliveries are held."""
-    endpoint.disabled_reason = reason
-    _stop(endpoint, EndpointState.DISABLED, "The endpoint is disabled.")
+    """Stop sending to an endpoint that does not take it any more: its deliveries are held, and its owner is told."""
+    with transaction.atomic():
+        endpoint.disabled_reason = reason
+        _stop(endpoint, EndpointState.DISABLED)
+        record_webhook_disabled(endpoint)
 
 
 def resume(endpoint: WebhookEndpoint) -> int:
-    """Send again, starting with what was held; returns how many deliveries that is."""
+    """Send again, starting with what was held; returns how many deliveries that is.
+
+    They are released by the workers, as many at a time as the endpoint takes (`gates.release`).
+    """
     with transaction.atomic():
-        _heal(endpoint)
-        endpoint.save()
-        released = endpoint.deliveries.filter(state=DeliveryState.HELD).update(
-            state=DeliveryState.PENDING, state_reason="", next_attempt_at=timezone.now()
-        )
+        endpoint.state = EndpointState.ACTIVE
+        _forgive(endpoint)
+        endpoint.save(update_fields=["state", *_FORGIVEN, "updated_at"])
         transaction.on_commit(bells.ring_deliveries, robust=True)
-    return released
+    return endpoint.deliveries.filter(state=DeliveryState.HELD).count()
 
 
 def delete(endpoint: WebhookEndpoint) -> None:
-    """Delete the endpoint; what it has not got yet is cancelled, its history stays until it is pruned."""
+    """Delete the endpoint; what it has not got yet is cancelled, its history stays until it is pruned.
+
+    Of a large backlog the rest is cancelled by the workers, see `gates.clear`; none of it is sent.
+    """
     with transaction.atomic():
         endpoint.deleted_at = timezone.now()
         endpoint.save(update_fields=["deleted_at", "updated_at"])
-        endpoint.deliveries.filter(
-            state__in=(DeliveryState.PENDING, DeliveryState.RETRYING, DeliveryState.HELD)
-        ).update(state=DeliveryState.CANCELLED, state_reason="The endpoint was deleted.", next_attempt_at=None)
+        gates.clear(endpoint)
 
 
-def _heal(endpoint: WebhookEndpoint) -> None:
-    endpoint.state = EndpointState.ACTIVE
+_FORGIVEN = ("disabled_reason", "holding", *breaker.RESET)
+
+
+def _forgive(endpoint: WebhookEndpoint) -> None:
     endpoint.disabled_reason = ""
-    endpoint.breaker, endpoint.breaker_until = BreakerState.CLOSED, None
-    endpoint.consecutive_failures, endpoint.failing_since = 0, None
+    breaker.reset(endpoint)
+    endpoint.holding = True  # whatever is held comes back, see `gates.release`
 
 
-def _stop(endpoint: WebhookEndpoint, state: EndpointState, reason: str) -> None:
+def _stop(endpoint: WebhookEndpoint, state: EndpointState) -> None:
     with transaction.atomic():
         endpoint.state = state
         endpoint.save(update_fields=["state", "disabled_reason", "updated_at"])
-        endpoint.deliveries.filter(state__in=(DeliveryState.PENDING, DeliveryState.RETRYING)).update(
-            state=DeliveryState.HELD, state_reason=reason, next_attempt_at=None
-        )
+        gates.clear(endpoint)

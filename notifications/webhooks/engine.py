@@ -1,61 +1,91 @@
 """The delivery engine: a loop that claims what is due, sends it concurrently and records results as sets.
 
-Celery runs it and wakes it; the database is the queue. There is no barrier: a slow receiver holds one thread and
-nobody else. Measured reasons for this shape are in docs/adr/0003-delivery-engine.md.
+Celery runs it and wakes it; the database is the queue. There is no barrier: a slow receiver holds one thread and, after
+half a second, no place of anybody else's (`lanes`). Measured reasons for this shape are in
+docs/adr/0003-delivery-engine.md, what it does for receivers that fail in docs/adr/0006-one-endpoint-hurts-no-other.md.
 """
 
 import logging
 import queue as thread_queue
 import threading
 import time
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
-from uuid import UUID
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import close_old_connections
+from django.utils import timezone
 
-from notifications import health
-from notifications.webhooks import http, queue, sending
+from notifications import workers
+from notifications.webhooks import gates, http, outcomes, queue, sending, statistics
+from notifications.webhooks.lanes import Lanes
+from notifications.webhooks.outcomes import Result
 from notifications.webhooks.policy import current_policy
-from notifications.webhooks.queue import Claimed, Result
+from notifications.webhooks.queue import Claimed
 
 logger = logging.getLogger(__name__)
 
-# Results are written together at most this long after they came, seconds.
-FLUSH_EVERY = 0.01
+# A claim and a record cost by the number of their statements, and hardly by the number of rows. So results wait for one
+# another, at most so long, seconds; and while attempts are out, the loop looks for what has come back this often.
+RECORD_EVERY = 0.1
+RECORDED_TOGETHER = 200
+ROUND = 0.01
+# Deliveries claimed at a time, and claimed beyond those that can go out at once.
+BATCH, AHEAD = 200, 150
+# What has waited here for so long is given back, seconds: half of what its lease has beyond an attempt.
+PATIENCE = queue.LEASE_MARGIN.total_seconds() / 2
 # How long the loop stays when nothing is due, seconds: the next bell finds it running and pays no start.
 LINGER = 30.0
-# How often it looks for due retries and lost leases while it stays, seconds.
-LOOK_EVERY = 0.5
+# How often it looks for due retries while it stays, seconds; and how often where there is only a moment to wait: for a
+# rate limit, for held deliveries that are coming back, or for a slot.
+LOOK_EVERY, LOOK_SOON = 0.5, 0.1
 GIVE_BACK_EVERY = 5.0
-BATCH = 100
+REPAIR_EVERY = 60.0
 
 
 class Engine:
     """One loop per process. `run` blocks until nothing was due for a while or `stop` was called."""
 
-    def __init__(self, concurrency: int | None = None, per_endpoint: int | None = None, linger: float = LINGER) -> None:
-        self.concurrency = concurrency or settings.WEBHOOK_CONCURRENCY
-        self.per_endpoint = per_endpoint or settings.WEBHOOK_ENDPOINT_CONCURRENCY
+    def __init__(
+        self,
+        concurrency: int | None = None,
+        per_endpoint: int | None = None,
+        linger: float = LINGER,
+        slow_concurrency: int | None = None,
+    ) -> None:
         self.linger = linger
         self.policy = current_policy()
+        self.lanes = Lanes(
+            fast=concurrency or settings.WEBHOOK_CONCURRENCY,
+            slow=slow_concurrency or settings.WEBHOOK_SLOW_CONCURRENCY,
+            per_endpoint=per_endpoint or settings.WEBHOOK_ENDPOINT_CONCURRENCY,
+            ahead=AHEAD,
+        )
         self._running = threading.Lock()
         self._bell = threading.Event()
         self._stopping = threading.Event()
-        self._in_flight: Counter[UUID] = Counter()
-        self._results: thread_queue.SimpleQueue[Result] = thread_queue.SimpleQueue()
+        # What has come back: a result, or a delivery of which nobody knows what became.
+        self._returned: thread_queue.SimpleQueue[Result | Claimed] = thread_queue.SimpleQueue()
         self._unwritten: list[Result] = []
-        self._gave_back_at = 0.0
+        self._write_at = 0.0
+        # Claimed, and without a slot yet; and what has one, with what becomes of it.
+        self._waiting: list[Claimed] = []
+        self._submitted: dict[Claimed, Future[None]] = {}
+        self._soon_more = False
+        self._chores = [
+            _Chore(self._give_back_expired, GIVE_BACK_EVERY),
+            _Chore(self._release, LOOK_EVERY),
+            _Chore(self._repair, REPAIR_EVERY),
+        ]
 
     def wake(self) -> None:
         """There may be something due."""
         self._bell.set()
 
     def stop(self) -> None:
-        """Claim nothing more, finish what is out, record it and return from `run`."""
+        """Claim nothing more, give back what has not gone out, finish what has, record it and return from `run`."""
         self._stopping.set()
         self._bell.set()
 
@@ -71,74 +101,166 @@ class Engine:
 
     def _run(self) -> int:
         recorded, idle_since = 0, time.monotonic()
-        session = http.open_session(self.policy)
-        with ThreadPoolExecutor(self.concurrency, thread_name_prefix="webhook") as pool:
-            while True:
-                self._bell.clear()
-                try:
-                    claimed = [] if self._stopping.is_set() else self._claim()
-                    for item in claimed:
-                        self._in_flight[item.delivery.endpoint_id] += 1
-                        if item.delivery.endpoint.is_internal:
-                            # Our own receiver writes to the database, and this thread is the one with a connection.
-                            self._send(session, item)
-                        else:
-                            pool.submit(self._send, session, item)
-                    collected = self._collect()
-                    recorded += collected
-                except DatabaseError as error:
-                    # What was sent and not recorded stays in `_unwritten`; what was claimed comes back with its lease.
-                    logger.warning("The delivery engine lost its database (%s); it tries again.", type(error).__name__)
-                    close_old_connections()
-                    claimed, collected, idle_since = [], 0, time.monotonic()
-                    self._stopping.wait(1)
-                # A result makes room: there may have been more to claim than there was room for.
-                if claimed or collected or self._unwritten or self._in_flight.total():
-                    idle_since = time.monotonic()
-                elif self._stopping.is_set() or time.monotonic() - idle_since >= self.linger:
-                    break
-                if not claimed and not collected:
-                    self._wait()
-        session.close()
-        return recorded
+        # Threads start when they are needed: as many as attempts are out at a time.
+        threads = self.lanes.fast + self.lanes.slow
+        with http.open_session(self.policy) as session, ThreadPoolExecutor(threads, "webhook") as pool:
+            try:
+                while True:
+                    began = time.monotonic()
+                    self._bell.clear()
+                    self._soon_more = False
+                    try:
+                        self._take_in()
+                        claimed = self._give_back_unsent() if self._stopping.is_set() else self._claim()
+                        self._start(pool, session)
+                        written = self._write()
+                    except DatabaseError as error:
+                        # What was sent and not recorded stays in `_unwritten`; what was claimed comes back with its
+                        # lease.
+                        name = type(error).__name__
+                        logger.warning("The delivery engine lost its database (%s); it tries again.", name)
+                        close_old_connections()
+                        claimed, written, self._soon_more = 0, 0, True
+                        self._stopping.wait(1)
+                    recorded += written
+                    is_busy = bool(self._unwritten or self.lanes.waiting or self.lanes.out)
+                    # A result makes room: there may have been more to claim than there was room for.
+                    if is_busy or claimed or written or self._soon_more:
+                        idle_since = time.monotonic()
+                    elif self._stopping.is_set() or time.monotonic() - idle_since >= self.linger:
+                        return recorded
+                    if is_busy:
+                        self._bell.wait(LOOK_SOON)
+                        time.sleep(max(0.0, began + ROUND - time.monotonic()))
+                    elif not claimed and not written:
+                        self._bell.wait(LOOK_SOON if self._soon_more else LOOK_EVERY)
+            finally:
+                with suppress(DatabaseError):
+                    self._give_back_unsent()
+                    statistics.flush()
 
-    def _claim(self) -> list[Claimed]:
-        if time.monotonic() - self._gave_back_at > GIVE_BACK_EVERY:
-            self._gave_back_at = time.monotonic()
-            lost = queue.give_back_expired()
-            if lost:
-                logger.warning("%s deliveries were given back: the worker that was sending them disappeared.", lost)
-            health.beat()
-        free = self.concurrency - self._in_flight.total()
-        if free <= 0:
-            return []
-        return queue.claim(min(free, BATCH), in_flight=self._in_flight, per_endpoint=self.per_endpoint)
+    def _claim(self) -> int:
+        """Take what is due, when enough of it would find room; returns how many."""
+        now = time.monotonic()
+        for chore in self._chores:
+            chore.run_if_due(now)
+        self.lanes.sort()
+        # What waits is enough for the next rounds.
+        room = self.lanes.fast_free + self.lanes.ahead - self.lanes.waiting
+        if self.lanes.waiting > self.lanes.ahead // 2 or room <= 0:
+            return 0
+        claim = queue.claim(min(room, BATCH), self.lanes)
+        self._soon_more = self._soon_more or claim.soon_more
+        for item in claim.taken:
+            self.lanes.reserve(item, item.delivery.endpoint_id)
+        # News passes what was claimed before it and has no slot yet, as it would in the queue.
+        self._waiting = sorted(self._waiting + claim.taken, key=lambda item: item.delivery.priority)
+        return len(claim.taken)
 
-    def _send(self, session: Any, item: Claimed) -> None:
-        self._results.put(sending.send(session, item, self.policy))
+    def _start(self, pool: ThreadPoolExecutor, session: http.Session) -> None:
+        """Send what waits and has a slot now; give back what others could have the place of."""
+        waiting, self._waiting, stuck, now = self._waiting, [], [], time.monotonic()
+        for item in waiting:
+            if self.lanes.may_start(item):
+                self.lanes.start(item)
+                if item.delivery.endpoint.is_internal:
+                    # Our own receiver writes to the database, and this thread is the one with a connection.
+                    self._send(session, item)
+                else:
+                    self._submitted[item] = pool.submit(self._send, session, item)
+            elif self.lanes.is_stuck(item) or now - item.since > PATIENCE:
+                stuck.append(item)
+            else:
+                self._waiting.append(item)
+        self._give_back(stuck)
+
+    def _send(self, session: http.Session, item: Claimed) -> None:
+        try:
+            returned: Result | Claimed = sending.send(session, item, self.policy)
+        except Exception as error:
+            # Nothing a receiver does. It is tried again when its lease ends, and not at once, over and over.
+            logger.error("A webhook could not be sent (%s).", type(error).__name__)
+            returned = item
+        self._returned.put(returned)
         self._bell.set()
 
-    def _collect(self) -> int:
-        """Write the results that have come since the last time, together."""
+    def _take_in(self) -> None:
+        """Note what has come back since the last time, and free its slots."""
         while True:
             try:
-                result = self._results.get_nowait()
+                returned = self._returned.get_nowait()
             except thread_queue.Empty:
-                break
-            self._unwritten.append(result)
-            endpoint_id = result.claimed.delivery.endpoint_id
-            self._in_flight[endpoint_id] -= 1
-            if self._in_flight[endpoint_id] <= 0:
-                del self._in_flight[endpoint_id]
+                return
+            if isinstance(returned, Result):
+                if not self._unwritten:
+                    self._write_at = time.monotonic() + RECORD_EVERY
+                self._unwritten.append(returned)
+                exchange = returned.exchange
+                self._submitted.pop(returned.claimed, None)
+                self.lanes.end(returned.claimed, exchange.total_ms / 1000, answered=exchange.error is None)
+            else:
+                self._submitted.pop(returned, None)
+                self.lanes.drop(returned)
+
+    def _write(self) -> int:
+        """Record the results that have come, together; returns how many. Nothing is waited for that is not coming."""
+        self._take_in()
         count = len(self._unwritten)
-        queue.record(self._unwritten)
+        is_time = count >= RECORDED_TOGETHER or time.monotonic() >= self._write_at
+        if not count or (self.lanes.out + self.lanes.waiting and not is_time):
+            return 0
+        outcomes.record(self._unwritten)
         self._unwritten = []
         return count
 
-    def _wait(self) -> None:
-        """Until a bell rings, a result has come, or it is time to look."""
-        if self._bell.wait(LOOK_EVERY) and self._in_flight.total():
-            time.sleep(FLUSH_EVERY)  # results that come at about the same time are written together
+    def _give_back_unsent(self) -> int:
+        """Return what was claimed and has not gone out; nothing is claimed then."""
+        unsent = [item for item, future in self._submitted.items() if future.cancel()]
+        for item in unsent:
+            del self._submitted[item]
+        unsent += self._waiting
+        self._waiting = []
+        self._give_back(unsent)
+        return 0
+
+    def _give_back(self, items: list[Claimed]) -> None:
+        for item in items:
+            self.lanes.drop(item)
+        queue.give_back(items)
+
+    # --- what is looked after from time to time -------------------------------------------------------------------
+    def _give_back_expired(self) -> float | None:
+        lost = queue.give_back_expired()
+        if lost:
+            logger.warning("%s deliveries were given back: the worker that was sending them disappeared.", lost)
+        workers.beat(in_flight=self.lanes.out, concurrency=self.lanes.fast)
+        statistics.flush()
+        return None
+
+    def _release(self) -> float | None:
+        if not gates.release(timezone.now()):
+            return None
+        self._soon_more = True
+        return LOOK_SOON
+
+    def _repair(self) -> float | None:
+        if not gates.repair():
+            return None
+        self._soon_more = True
+        return LOOK_SOON
+
+
+class _Chore:
+    """Something to be done every so many seconds, for the first time at once, and sooner where `do` says so."""
+
+    def __init__(self, do: Callable[[], float | None], every: float) -> None:
+        self._do, self._every = do, every
+        self._due_at = 0.0
+
+    def run_if_due(self, now: float) -> None:
+        if now >= self._due_at:
+            self._due_at = now + self._every  # also when it fails
+            self._due_at = now + (self._do() or self._every)
 
 
 _engine: Engine | None = None

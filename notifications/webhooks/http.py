@@ -5,14 +5,17 @@ Nothing else may import requests (a lint rule says so), because the address guar
 
 import codecs
 import logging
+import re
 import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.cookiejar import DefaultCookiePolicy
+from functools import lru_cache
 from typing import cast
 
 import requests  # noqa: TID251 - this is the place
+from requests.hooks import default_hooks  # noqa: TID251
+from requests.structures import CaseInsensitiveDict  # noqa: TID251
 
 from notifications.webhooks import diagnosis, guard
 from notifications.webhooks.destination import DestinationRefused, Policy, check, parse
@@ -32,9 +35,10 @@ DEFAULT_HEADERS = {
 # How much of an answer's head is kept for people to read, in characters.
 MAX_HEAD_KEPT = 8 * 1024
 
-# Idle connections a session keeps: to so many receivers, so many each (what one endpoint may have in flight).
-KEPT_HOSTS = 64
-KEPT_CONNECTIONS_PER_HOST = 8
+# Idle connections a session keeps: to so many hosts, so many each. Several endpoints may share one. With the attempts
+# that are under way (320 as it comes) they are fewer than the 1,024 files that most systems let a process open.
+KEPT_HOSTS = 40
+KEPT_CONNECTIONS_PER_HOST = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +66,8 @@ class Exchange:
     truncated: bool = False
 
 
-class Session(requests.Session):
-    """Connections that are kept from call to call, all of them guarded. Made by `open_session`."""
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """No redirect leads anywhere: even unfollowed, requests would read the whole body and prepare the next call."""
+# Connections that are kept from call to call, all of them guarded. Made by `open_session`.
+Session = requests.Session
 
 
 def open_session(policy: Policy) -> Session:
@@ -76,7 +77,6 @@ def open_session(policy: Policy) -> Session:
     """
     session = Session()
     session.trust_env = False  # else .netrc would give credentials away, and *_PROXY would take the call elsewhere
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # receivers are not to recognise one another
     session.adapters.clear()
     adapter = guard.GuardedAdapter(
         guard.tls_context(policy.ca_bundle), hosts=KEPT_HOSTS, connections_per_host=KEPT_CONNECTIONS_PER_HOST
@@ -106,9 +106,10 @@ def post(
     try:
         request = _prepare(url, body, headers, policy)
         with call.under_way():
-            response = session.send(
-                request, stream=True, allow_redirects=False, proxies={}, verify=True, cert=None, timeout=None
-            )
+            # Straight to the adapter. What a session does besides is looking for cookies, which would have receivers
+            # recognise one another, and for redirects, whose whole body it reads even if they lead nowhere.
+            adapter = session.get_adapter(request.url or "")
+            response = adapter.send(request, stream=True, verify=True, timeout=None)
             try:
                 answer.read(response, policy.max_body_bytes)
             finally:
@@ -139,21 +140,40 @@ def post(
 
 
 def _prepare(url: str, body: bytes, headers: Mapping[str, str], policy: Policy) -> requests.PreparedRequest:
-    destination = parse(url, policy.max_url_length)
-    check(destination, policy)
     request = requests.PreparedRequest()
+    request.method = "POST"
+    request.hooks = default_hooks()
     try:
-        "".join([*headers, *headers.values()]).encode("latin-1")  # what http.client can send
-        request.prepare(method="POST", url=destination.url, headers={**DEFAULT_HEADERS, **headers}, data=body)
-        prepared = parse(request.url or "", policy.max_url_length * 3)  # quoting may lengthen it
-    except (requests.RequestException, UnicodeError) as error:
+        request.url = _prepared_url(url, policy)
+        # What http.client can send, and would send as something else.
+        text = "\t".join([*headers, *headers.values()])
+        text.encode("latin-1")
+        if _BREAKS_A_HEADER.search(text):
+            raise ValueError("a header with a line break in it")
+    except (requests.RequestException, ValueError) as error:
         raise CallFailed(
             Failure("request_invalid", f"cannot be called with such headers ({type(error).__name__})")
         ) from error
+    request.headers = CaseInsensitiveDict({**DEFAULT_HEADERS, **headers, "Content-Length": str(len(body))})
+    request.body = body
+    return request
+
+
+_BREAKS_A_HEADER = re.compile(r"[\r\n\0]")
+
+
+@lru_cache(maxsize=4096)
+def _prepared_url(url: str, policy: Policy) -> str:
+    """The URL as requests will call it; DestinationRefused for what may not be called. The same for the same policy."""
+    destination = parse(url, policy.max_url_length)
+    check(destination, policy)
+    request = requests.PreparedRequest()
+    request.prepare_url(destination.url, None)
+    prepared = parse(request.url or "", policy.max_url_length * 3)  # quoting may lengthen it
     # What we checked is what requests will call, or nothing is called.
     if prepared.origin != destination.origin:
         raise DestinationRefused("url_ambiguous", "the URL can be read in more than one way")
-    return request
+    return request.url or ""
 
 
 def _failure(error: Exception, call: guard.Call, answer: "_Answer") -> Failure:

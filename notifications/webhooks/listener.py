@@ -88,9 +88,11 @@ class Handler(BaseHTTPRequestHandler):
     def version_string(self) -> str:
         return "helpdesk-webhook-listen"
 
-    def respond(self, status: int, payload: Mapping[str, str]) -> None:
+    def respond(self, status: int, payload: Mapping[str, str], headers: Mapping[str, str] | None = None) -> None:
         """Answer with JSON, or with nothing where the status allows no body."""
         self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         if self.close_connection:
             self.send_header("Connection", "close")
         if status in _BODILESS:
@@ -135,19 +137,12 @@ class Handler(BaseHTTPRequestHandler):
 Behaviour = Callable[[Handler, Received], None]
 
 
-def answering(status: int | None = None, delay: float = 0.0) -> Behaviour:
-    """Answer `delay` seconds late, with `status`, or else as an honest receiver: 401 where the signature is wrong."""
-
-    def behave(handler: Handler, received: Received) -> None:
-        handler.wait(delay)
-        if status is None and received.verified is False:
-            handler.respond(HTTPStatus.UNAUTHORIZED, {"status": "refused", "reason": received.problem})
-        elif status is None or 200 <= status < 300:
-            handler.respond(status or HTTPStatus.OK, {"status": "received"})
-        else:
-            handler.respond(status, {"status": "refused", "reason": f"told to answer {status}"})
-
-    return behave
+def honestly(handler: Handler, received: Received) -> None:
+    """Answer 200, or 401 where the signature is wrong."""
+    if received.verified is False:
+        handler.respond(HTTPStatus.UNAUTHORIZED, {"status": "refused", "reason": received.problem})
+    else:
+        handler.respond(HTTPStatus.OK, {"status": "received"})
 
 
 class Listener(socketserver.ThreadingMixIn, socketserver.TCPServer):

@@ -1,202 +1,240 @@
-"""The deliveries table as a queue: claiming with a lease, recording what came of it, giving back what was lost.
+"""The deliveries table as a queue: claiming with a lease, giving back what was lost.
 
 Two workers never send one delivery at the same time: a claim is a conditional UPDATE, and only whoever holds the lease
 may record a result. A worker that dies keeps its lease until it runs out; then the delivery is due again.
 """
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from time import monotonic
 from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from notifications import bells
-from notifications.models import DeliveryState, EndpointState, WebhookAttempt, WebhookDelivery, WebhookEndpoint
+from notifications.models import (
+    DeliveryState,
+    EndpointState,
+    Event,
+    WebhookDelivery,
+    WebhookEndpoint,
+)
+from notifications.numbering import number_events
 from notifications.rights import current_scopes, may_still_see
-from notifications.webhooks import endpoints
-from notifications.webhooks.http import Exchange
-from notifications.webhooks.schedule import Verdict, classify, delay_after
+from notifications.webhooks import loops, statistics
+from notifications.webhooks.gates import DELETED, DUE_AGAIN, DUE_STATES, Candidate, open_gates
+from notifications.webhooks.lanes import Lanes
 
-DUE_STATES = (DeliveryState.PENDING, DeliveryState.RETRYING)
+# What is sent again waits behind what is new, and behind announcements (`WebhookDelivery.priority`).
+REDELIVERY_PRIORITY = 2
 
 # How much longer than the total deadline of an attempt a lease lasts: time to record it, and for clocks to differ.
 LEASE_MARGIN = timedelta(seconds=30)
-# Candidates looked at for one claim, so that one endpoint's backlog does not hide everyone else's deliveries.
-CANDIDATES = 500
+# Candidates looked at for one claim: first a few more than are wanted, then so many, so that one endpoint's backlog
+# does not hide everyone else's deliveries.
+FIRST_LOOK, CANDIDATES = 50, 500
+# What is held makes room for others to be seen; so many times at most a claim looks again before it takes nothing.
+LOOKS = 20
+# Events numbered at a time when the publisher is behind.
+NUMBERED_AT_ONCE = 5000
+# Of a delivery and what it tells, the columns that sending and judging it need: half of them, at half the price.
+LOADED = (
+    "endpoint",
+    "attempt_count",
+    "by_hand",
+    "priority",
+    *(f"notification__{name}" for name in ("type", "message", "related_type", "related_id", "created_at")),
+    *(f"notification__event__{name}" for name in ("position", "occurred_at", "entity", "action", "entity_id")),
+    *(f"notification__event__{name}" for name in ("ticket_id", "actor", "by_token", "trace", "origin")),
+    *(f"notification__event__{name}" for name in ("visibility", "person_id", "payload_staff", "payload_customer")),
+)
+LOADED_ENDPOINT = (
+    *("url", "state", "deleted_at", "last_success_at", "owner__role", "owner__is_active"),
+    *("encrypted_secret", "encrypted_previous_secret", "previous_secret_until"),
+    *("header_names", "encrypted_header_values"),
+)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Claimed:
-    """A delivery that is ours to send until its lease ends, with endpoint, owner, notification and event loaded."""
+    """A delivery that is ours to send until its lease ends, with what LOADED and LOADED_ENDPOINT name of it."""
 
     delivery: WebhookDelivery
     lease: UUID
-    started_at: datetime
-
-
-@dataclass(frozen=True)
-class Result:
-    claimed: Claimed
-    exchange: Exchange
+    since: float = field(default_factory=monotonic)
 
 
 def lease_length() -> timedelta:
     return timedelta(seconds=settings.WEBHOOK_DEADLINE_SECONDS) + LEASE_MARGIN
 
 
-def claim(limit: int, *, in_flight: dict[UUID, int], per_endpoint: int) -> list[Claimed]:
-    """Up to `limit` due deliveries, none beyond `per_endpoint` of one endpoint (`in_flight` counts what is out)."""
+@dataclass(frozen=True)
+class Claim:
+    """What came of a claim: deliveries to send, and whether more can be had in a moment (a rate limit has to wait)."""
+
+    taken: list[Claimed]
+    soon_more: bool = False
+
+
+def claim(limit: int, lanes: Lanes) -> Claim:
+    """Take up to `limit` due deliveries that `lanes` has room for and their endpoints' gates let through.
+
+    Six statements where no endpoint has a gate, and one where nothing is due, in a transaction.
+    """
+    passed_over, is_paced = Q(), False
+    for _ in range(LOOKS):
+        found = _take(limit, lanes, passed_over)
+        is_paced = is_paced or found.is_paced
+        if found.needs_numbers:
+            _number_all()
+        if found.any or not found.look_again:
+            break
+        passed_over |= found.passed_over
+    return Claim(load(found.lease) if found.any else [], is_paced or found.look_again)
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """Whether there is any under this lease, and whether the next look would see what this one could not."""
+
+    lease: UUID
+    any: bool = False
+    is_paced: bool = False
+    needs_numbers: bool = False
+    look_again: bool = False
+    # What cannot be taken now, and hides what is behind it.
+    passed_over: Q = field(default_factory=Q)
+
+
+def _take(limit: int, lanes: Lanes, passed_over: Q) -> _Taken:
     now, lease = timezone.now(), uuid4()
-    full = [endpoint_id for endpoint_id, count in in_flight.items() if count >= per_endpoint]
     with transaction.atomic():
-        # On SQLite the lock is the IMMEDIATE transaction itself; the condition of the UPDATE holds on both.
-        due = (
-            WebhookDelivery.objects.select_for_update(skip_locked=True)
-            .filter(state__in=DUE_STATES, next_attempt_at__lte=now)
-            .exclude(endpoint_id__in=full)
-            .order_by("priority", "next_attempt_at")
-            .values_list("id", "endpoint_id")[:CANDIDATES]
-        )
-        chosen: list[UUID] = []
-        taken = dict(in_flight)
-        for delivery_id, endpoint_id in due:
-            if len(chosen) < limit and taken.get(endpoint_id, 0) < per_endpoint:
-                taken[endpoint_id] = taken.get(endpoint_id, 0) + 1
-                chosen.append(delivery_id)
-        if not chosen:
-            return []
-        WebhookDelivery.objects.filter(pk__in=chosen, state__in=DUE_STATES).update(
-            state=DeliveryState.SENDING, lease_token=lease, lease_until=now + lease_length()
-        )
-    return load(lease)
+        for window in (min(FIRST_LOOK + 2 * limit, CANDIDATES), CANDIDATES):
+            room, chosen = lanes.room(), list[UUID]()
+            candidates = _due(now, Q(endpoint_id__in=room.full()) | passed_over, window)
+            if not candidates:
+                return _Taken(lease)
+            gates = open_gates(candidates, now)
+            for candidate in candidates:
+                if len(chosen) == limit:
+                    break
+                if gates.admits(candidate) and room.take(candidate.endpoint_id):
+                    gates.take(candidate)
+                    chosen.append(candidate.id)
+                else:
+                    gates.refuse(candidate)
+            if len(chosen) == limit or len(candidates) < window:
+                break
+        held = gates.close()
+        if chosen:
+            WebhookDelivery.objects.filter(pk__in=chosen, state__in=DUE_STATES).update(
+                state=DeliveryState.SENDING, lease_token=lease, lease_until=now + lease_length()
+            )
+    if gates.needs_numbers:
+        return _Taken(lease, bool(chosen), gates.is_paced, needs_numbers=True, look_again=True)
+    is_hidden = not chosen and len(candidates) == window
+    return _Taken(
+        lease,
+        bool(chosen),
+        gates.is_paced,
+        look_again=held > 0 or is_hidden,
+        passed_over=gates.passed_over() if is_hidden else Q(),
+    )
+
+
+def _due(now: datetime, without: Q, count: int) -> list[Candidate]:
+    """The first `count` of the queue, locked; what another worker has locked is passed over.
+
+    On SQLite the lock is the IMMEDIATE transaction itself; the condition of the UPDATE holds on both.
+    """
+    rows = (
+        WebhookDelivery.objects.select_for_update(skip_locked=True)
+        .filter(state__in=DUE_STATES, next_attempt_at__lte=now)
+        .exclude(without)
+        .order_by("priority", "next_attempt_at")
+        .values_list("id", "endpoint_id", "ticket_id")[:count]
+    )
+    return [Candidate(*row) for row in rows]
 
 
 def load(lease: UUID) -> list[Claimed]:
     """What a lease holds, after setting aside what must not be sent: rights are checked now, not at the change."""
     deliveries = list(
-        WebhookDelivery.objects.filter(lease_token=lease)
-        .select_related("endpoint__owner", "notification__event__origin")
+        WebhookDelivery.objects.filter(lease_token=lease, state=DeliveryState.SENDING)
+        .select_related("notification__event")
+        .only(*LOADED)
         .order_by("priority", "next_attempt_at", "id")
     )
-    scopes = current_scopes(delivery.notification.event for delivery in deliveries)
+    events = [delivery.notification.event for delivery in deliveries]
+    _load_endpoints(deliveries)
+    _number(events)
+    _load_origins(events)
+    scopes = current_scopes(events)
+    circles = loops.find(deliveries)
     claimed = []
     for delivery in deliveries:
         endpoint, event = delivery.endpoint, delivery.notification.event
         if endpoint.deleted_at:
-            _set_aside(delivery, DeliveryState.CANCELLED, "The endpoint was deleted.")
+            _set_aside(delivery, lease, DeliveryState.CANCELLED, DELETED)
         elif not endpoint.owner.is_active:
-            _set_aside(delivery, DeliveryState.CANCELLED, "The endpoint's owner was deactivated.")
+            _set_aside(delivery, lease, DeliveryState.CANCELLED, "The endpoint's owner was deactivated.")
         elif not may_still_see(event, endpoint.owner_id, endpoint.owner.role, scopes):
-            _set_aside(delivery, DeliveryState.CANCELLED, "The endpoint's owner may no longer see this.")
+            _set_aside(delivery, lease, DeliveryState.CANCELLED, "The endpoint's owner may no longer see this.")
         elif endpoint.state != EndpointState.ACTIVE and event.action != "test":
-            _set_aside(delivery, DeliveryState.HELD, f"The endpoint is {endpoint.state}.")
+            _set_aside(delivery, lease, DeliveryState.HELD, f"The endpoint is {endpoint.state}.")
+        elif delivery.pk in circles:
+            _set_aside(delivery, lease, DeliveryState.LOOPED, circles[delivery.pk])
         else:
-            claimed.append(Claimed(delivery, lease, timezone.now()))
+            claimed.append(Claimed(delivery, lease))
     return claimed
 
 
-def _set_aside(delivery: WebhookDelivery, state: DeliveryState, reason: str) -> None:
-    _held_by(delivery.lease_token).filter(pk=delivery.pk).update(
+def _load_endpoints(deliveries: list[WebhookDelivery]) -> None:
+    """Each endpoint once with its owner, and not once for each of its deliveries."""
+    ids = {delivery.endpoint_id for delivery in deliveries}
+    found = WebhookEndpoint.objects.select_related("owner").only(*LOADED_ENDPOINT)
+    endpoints_ = found.in_bulk(ids) if ids else {}
+    for delivery in deliveries:
+        delivery.endpoint = endpoints_[delivery.endpoint_id]
+
+
+def _load_origins(events: list[Event]) -> None:
+    """The announcements that batches belong to; a thousand deliveries share one and its payload."""
+    batches = [event for event in events if event.origin_id is not None]
+    if batches:
+        origins = Event.objects.in_bulk({event.origin_id for event in batches})
+        for event in batches:
+            event.origin = origins[event.origin_id]
+
+
+def _number(events: list[Event]) -> None:
+    """See that each event has its position, which its webhook tells. Mostly the publisher was here before."""
+    missing = {event.pk for event in events if event.position is None}
+    if missing:
+        _number_all()
+        positions = dict(Event.objects.filter(pk__in=missing).values_list("pk", "position"))
+        for event in events:
+            event.position = positions.get(event.pk, event.position)
+
+
+def _number_all() -> None:
+    while number_events(NUMBERED_AT_ONCE):
+        pass
+
+
+def _set_aside(delivery: WebhookDelivery, lease: UUID, state: DeliveryState, reason: str) -> None:
+    statistics.set_aside(state)
+    _held_by(lease).filter(pk=delivery.pk).update(
         state=state, state_reason=reason, next_attempt_at=None, lease_token=None, lease_until=None
     )
 
 
-def _held_by(lease: UUID | None) -> QuerySet[WebhookDelivery]:
+def _held_by(lease: UUID) -> QuerySet[WebhookDelivery]:
     return WebhookDelivery.objects.filter(state=DeliveryState.SENDING, lease_token=lease)
-
-
-def record(results: Iterable[Result]) -> None:
-    """Write attempts and new states as sets, in one transaction. A result whose lease was lost changes no state."""
-    results = list(results)
-    if not results:
-        return
-    with transaction.atomic():
-        WebhookAttempt.objects.bulk_create([attempt_of(result) for result in results])
-        now = timezone.now()
-        delivered: dict[UUID, list[UUID]] = {}
-        for result in results:
-            if classify(result.exchange) is Verdict.DELIVERED:
-                delivered.setdefault(result.claimed.lease, []).append(result.claimed.delivery.pk)
-            else:
-                _record_failure(result, now)
-        for lease, ids in delivered.items():
-            _held_by(lease).filter(pk__in=ids).update(
-                state=DeliveryState.DELIVERED,
-                state_reason="",
-                delivered_at=now,
-                attempt_count=F("attempt_count") + 1,
-                next_attempt_at=None,
-                lease_token=None,
-                lease_until=None,
-            )
-        _record_health(results, now)
-
-
-def attempt_of(result: Result) -> WebhookAttempt:
-    exchange, delivery = result.exchange, result.claimed.delivery
-    return WebhookAttempt(
-        delivery=delivery,
-        number=delivery.attempt_count + 1,
-        started_at=result.claimed.started_at,
-        succeeded=classify(exchange) is Verdict.DELIVERED,
-        status_code=exchange.status,
-        error_code=exchange.error or "",
-        diagnosis=exchange.diagnosis,
-        address=exchange.address or "",
-        dns_ms=exchange.dns_ms,
-        connect_ms=exchange.connect_ms,
-        tls_ms=exchange.tls_ms,
-        first_byte_ms=exchange.first_byte_ms,
-        total_ms=exchange.total_ms,
-        response_head=exchange.response_head,
-        response_body=exchange.response_body,
-    )
-
-
-def _record_failure(result: Result, now: datetime) -> None:
-    delivery, exchange = result.claimed.delivery, result.exchange
-    number = delivery.attempt_count + 1
-    gone = classify(exchange) is Verdict.PERMANENT
-    delay = None if gone else delay_after(number, exchange)
-    if delay is not None:
-        state, reason, next_attempt_at = DeliveryState.RETRYING, exchange.diagnosis, now + delay
-    elif gone:
-        state, reason, next_attempt_at = DeliveryState.HELD, exchange.diagnosis, None
-    else:
-        state, next_attempt_at = DeliveryState.EXHAUSTED, None
-        reason = f"Given up after {number} attempts: {exchange.diagnosis}"
-    _held_by(result.claimed.lease).filter(pk=delivery.pk).update(
-        state=state,
-        state_reason=reason[:300],
-        attempt_count=F("attempt_count") + 1,
-        next_attempt_at=next_attempt_at,
-        lease_token=None,
-        lease_until=None,
-    )
-    if gone:
-        endpoints.disable(delivery.endpoint, "It answered 410 Gone: it does not want webhooks any more.")
-
-
-def _record_health(results: Collection[Result], now: datetime) -> None:
-    """How the endpoints are doing, one statement each and only where it is news."""
-    last: dict[UUID, Result] = {result.claimed.delivery.endpoint_id: result for result in results}
-    for endpoint_id, result in last.items():
-        endpoint = result.claimed.delivery.endpoint
-        health = WebhookEndpoint.objects.filter(pk=endpoint_id)
-        if classify(result.exchange) is Verdict.DELIVERED:
-            recently = endpoint.last_success_at and now - endpoint.last_success_at < timedelta(seconds=10)
-            if endpoint.consecutive_failures or not recently:
-                health.update(consecutive_failures=0, failing_since=None, last_success_at=now)
-        else:
-            health.update(
-                consecutive_failures=F("consecutive_failures") + 1,
-                failing_since=endpoint.failing_since or now,
-                last_failure=result.exchange.diagnosis[:300],
-            )
 
 
 def give_back_expired(*, nobody_is_sending: bool = False) -> int:
@@ -209,7 +247,7 @@ def give_back_expired(*, nobody_is_sending: bool = False) -> int:
     if not nobody_is_sending:
         lost = lost.filter(lease_until__lt=now)
     return lost.update(
-        state=DeliveryState.RETRYING,
+        state=DUE_AGAIN,
         state_reason="The worker that was sending it disappeared.",
         next_attempt_at=now,
         lease_token=None,
@@ -224,33 +262,29 @@ def give_back(claimed: Iterable[Claimed]) -> None:
         by_lease.setdefault(item.lease, []).append(item.delivery.pk)
     for lease, ids in by_lease.items():
         _held_by(lease).filter(pk__in=ids).update(
-            state=DeliveryState.RETRYING, next_attempt_at=timezone.now(), lease_token=None, lease_until=None
+            state=DUE_AGAIN, next_attempt_at=timezone.now(), lease_token=None, lease_until=None
         )
 
 
-def redeliver(deliveries: QuerySet[WebhookDelivery]) -> int:
+def redeliver(deliveries: QuerySet[WebhookDelivery], *, by_hand: bool) -> int:
     """Send these again from the first attempt of the schedule, under the same webhook-id; returns how many.
 
-    What is being sent this moment is left alone, and so is what belongs to a deleted endpoint.
+    One statement, whose conditions hold at the moment of writing: what waits already or is being sent is left alone.
+    Whoever calls looks after the endpoints (`notifications.webhooks.recovery`). `by_hand`: somebody has chosen these
+    one by one, so they go out even where they would go round in a circle.
     """
-    with transaction.atomic():
-        ids = list(
-            deliveries.exclude(state=DeliveryState.SENDING)
-            .filter(endpoint__deleted_at=None)
-            .values_list("pk", flat=True)
+    count = (
+        deliveries.order_by()
+        .exclude(state__in=(DeliveryState.PENDING, DeliveryState.SENDING))
+        .update(
+            state=DeliveryState.PENDING,
+            state_reason="",
+            priority=REDELIVERY_PRIORITY,
+            attempt_count=0,
+            next_attempt_at=timezone.now(),
+            delivered_at=None,
+            by_hand=by_hand,
         )
-        count = 0
-        for start in range(0, len(ids), 500):
-            count += (
-                WebhookDelivery.objects.filter(pk__in=ids[start : start + 500])
-                .exclude(state=DeliveryState.SENDING)
-                .update(
-                    state=DeliveryState.PENDING,
-                    state_reason="",
-                    attempt_count=0,
-                    next_attempt_at=timezone.now(),
-                    delivered_at=None,
-                )
-            )
-        transaction.on_commit(bells.ring_deliveries, robust=True)
+    )
+    transaction.on_commit(bells.ring_deliveries, robust=True)
     return count

@@ -136,10 +136,11 @@ class TestRefresh:
     def test_ends_with_the_person(self, sign_in, refresh, refusal, api, admin, customer):
         pair = sign_in("customer").json()
         api(admin).post(f"/api/users/{customer.pk}/deactivate")
-        refusal(refresh(pair["refresh"]), 401, "token_not_valid")
+        refusal(refresh(pair["refresh"]), 401, "user_inactive")
         refusal(bearer(api, pair["access"]).get("/api/users/me"), 401, "user_inactive")
         api(admin).post(f"/api/users/{customer.pk}/activate")
-        refusal(refresh(pair["refresh"]), 401, "token_not_valid")
+        refusal(refresh(pair["refresh"]), 401, "signed_out")
+        refusal(bearer(api, pair["access"]).get("/api/users/me"), 401, "signed_out")
         assert sign_in("customer").status_code == 200
 
     def test_ends_with_a_deactivation_that_bypassed_the_api(self, sign_in, refresh, refusal, customer):
@@ -147,6 +148,27 @@ class TestRefresh:
         User.objects.filter(pk=customer.pk).update_without_signals(is_active=False)
         refusal(refresh(token), 401, "user_inactive")
         assert OutstandingToken.objects.count() == 1
+        person = User.objects.get(pk=customer.pk)
+        person.is_active = True
+        person.save()
+        refusal(refresh(token), 401, "signed_out")
+        assert sign_in("customer").status_code == 200
+
+    def test_no_save_of_what_was_loaded_before_brings_it_back(self, sign_in, refresh, refusal, customer):
+        token = sign_in("customer").json()["refresh"]
+        stale = User.objects.get(pk=customer.pk)
+        customer.sign_out_everywhere()
+        stale.name = "Renamed"
+        stale.save()
+        refusal(refresh(token), 401, "signed_out")
+
+    def test_ends_for_good_with_a_deactivation_in_a_shell(self, sign_in, refresh, refusal, customer):
+        token = sign_in("customer").json()["refresh"]
+        customer.deactivate()
+        customer.is_active = True
+        customer.save()
+        refusal(refresh(token), 401, "signed_out")
+        assert refresh(sign_in("customer").json()["refresh"]).status_code == 200
 
     def test_ends_with_the_password(self, sign_in, refresh, refusal, customer):
         pair = sign_in("customer").json()

@@ -3,8 +3,11 @@
 import pytest
 from django.apps import apps
 from django.contrib import admin as django_admin
+from django.contrib.staticfiles import finders
+from django.templatetags.static import static
 
-from notifications.models import Notification
+from notifications.models import Notification, WebhookDelivery
+from notifications.webhooks import endpoints
 from tests.admin.pages import page
 from tickets.models import TicketTag
 
@@ -22,15 +25,23 @@ RIGHTS = {
     "accounts_user": (ADMINS, ADMINS, ADMINS, NOBODY),
     "notifications_notification": (STAFF, NOBODY, NOBODY, NOBODY),
     "notifications_event": (ADMINS, NOBODY, NOBODY, NOBODY),
-    "notifications_webhookendpoint": (ADMINS, NOBODY, NOBODY, ADMINS),
-    "notifications_webhookdelivery": (ADMINS, NOBODY, NOBODY, NOBODY),
+    "notifications_webhookendpoint": (STAFF, STAFF, STAFF, STAFF),  # agents: their own
+    "notifications_webhookdelivery": (STAFF, NOBODY, NOBODY, NOBODY),
+    "notifications_webhookrecovery": (STAFF, STAFF, NOBODY, NOBODY),  # agents: of their own endpoints
     "notifications_webhookattempt": (ADMINS, NOBODY, NOBODY, NOBODY),
     "notifications_receivedwebhook": (ADMINS, NOBODY, NOBODY, NOBODY),
     "notifications_eventstream": (ADMINS, NOBODY, NOBODY, NOBODY),
-    "notifications_workerheartbeat": (ADMINS, NOBODY, NOBODY, NOBODY),
+    "notifications_worker": (ADMINS, NOBODY, NOBODY, NOBODY),
+    "notifications_statistic": (ADMINS, NOBODY, NOBODY, NOBODY),
 }
 # Nothing of these is made by the fixtures: they are looked at as lists.
-UNUSED = {"notifications_receivedwebhook", "notifications_eventstream", "notifications_workerheartbeat"}
+UNUSED = {
+    "notifications_receivedwebhook",
+    "notifications_eventstream",
+    "notifications_worker",
+    "notifications_statistic",
+    "notifications_webhookrecovery",
+}
 OUR_APPS = ("accounts", "tickets", "comments", "knowledge", "notifications")
 
 
@@ -44,7 +55,7 @@ def test_every_model_is_registered_and_in_the_matrix():
 
 @pytest.fixture
 def things(ticket, note, article, make_attachment, attempt, agent, admin):
-    """One object of each kind that has pages of its own, by the name of its model."""
+    """One object of each kind that has pages of its own, by the name of its model; by person where each has theirs."""
     ticket.set_tags(["fire"])
     own = {
         person.pk: Notification.objects.create(
@@ -57,6 +68,8 @@ def things(ticket, note, article, make_attachment, attempt, agent, admin):
         )
         for person in (agent, admin)
     }
+    theirs = endpoints.create(agent, "https://hooks.example.com/agent")[0]
+    sent = WebhookDelivery.objects.create(endpoint=theirs, notification=own[agent.pk], state="exhausted")
     return {
         "tickets_ticket": ticket,
         "tickets_attachment": make_attachment(ticket, agent),
@@ -65,8 +78,8 @@ def things(ticket, note, article, make_attachment, attempt, agent, admin):
         "accounts_user": agent,
         "notifications_notification": own,
         "notifications_event": attempt.delivery.notification.event,
-        "notifications_webhookendpoint": attempt.delivery.endpoint,
-        "notifications_webhookdelivery": attempt.delivery,
+        "notifications_webhookendpoint": {agent.pk: theirs, admin.pk: attempt.delivery.endpoint},
+        "notifications_webhookdelivery": {agent.pk: sent, admin.pk: attempt.delivery},
         "notifications_webhookattempt": attempt,
         "tickets_tickettag": TicketTag.objects.get(),
     }
@@ -116,8 +129,9 @@ def test_what_may_not_be_changed_is_not(browser, request, things, model, role):
 def test_customers_and_strangers_never_get_in(browser, customer, things, model):
     for client in (browser(customer), browser()):
         addresses = [page("index"), page(f"{model}_changelist"), page(f"{model}_add")]
-        if model in things and not isinstance(things[model], dict):
-            addresses += [page(f"{model}_{name}", things[model]) for name in ("change", "history", "delete")]
+        found = things.get(model)
+        for thing in found.values() if isinstance(found, dict) else [found] if found else []:
+            addresses += [page(f"{model}_{name}", thing) for name in ("change", "history", "delete")]
         for address in addresses:
             response = client.get(address)
             assert response.status_code == 302
@@ -181,3 +195,14 @@ def test_sign_in_with_the_throttle_of_the_api(browser, agent, password, monkeypa
     response = client.post("/admin/login/", {"username": "agent", "password": password})
     assert "Too many attempts" in response.content.decode()
     assert client.get(page("index")).status_code == 302
+
+
+def test_the_icon_is_where_browsers_look(client):
+    assert client.get("/favicon.ico")["Location"] == static("backoffice/favicon.svg")
+    assert finders.find("backoffice/favicon.svg")
+
+
+@pytest.mark.parametrize("path", ["/", "/admin"])
+def test_whoever_opens_the_site_finds_the_back_office(client, path):
+    response = client.get(path)
+    assert (response.status_code, response["Location"]) == (302, "/admin/")

@@ -1,7 +1,6 @@
 """People as administrators manage them."""
 
 import pytest
-from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken
 from rest_framework_simplejwt.tokens import RefreshToken
 
 from helpdesk.accounts.models import Role, User
@@ -103,14 +102,13 @@ def test_nobody_is_deleted(client, agent):
 
 
 def test_deactivate_people(client, admin, agent, customer):
-    token = RefreshToken.for_user(agent)
     data = {"action": "deactivate", "_selected_action": [agent.pk, customer.pk]}
     response = client.post(page("accounts_user_changelist"), data, follow=True)
     assert "Deactivated: Agent, Customer." in response.content.decode()
     assert not User.objects.filter(pk__in=[agent.pk, customer.pk], is_active=True).exists()
     events = Event.objects.filter(entity="user", action="updated")
     assert {(event.entity_id, event.actor) for event in events} == {(agent.pk, admin), (customer.pk, admin)}
-    assert BlacklistedToken.objects.filter(token__jti=token["jti"]).exists()
+    assert set(User.objects.filter(is_active=False).values_list("sign_in_epoch", flat=True)) == {1}
 
 
 def test_deactivate_and_activate_on_the_page(client, agent):
@@ -167,14 +165,14 @@ def test_deactivating_a_whole_list_is_refused(client, agent, customer):
 
 
 def test_set_a_password(client, browser, agent, password):
-    token, theirs = RefreshToken.for_user(agent), browser(agent)
+    token, theirs = str(RefreshToken.for_user(agent)), browser(agent)
     address = page("auth_user_password_change", agent)
     assert client.get(address).status_code == 200
     data = {"password1": "another-long-phrase", "password2": "another-long-phrase", "usable_password": "true"}
     assert client.post(address, {**data, "set-password": "x"}).status_code == 302
     agent.refresh_from_db()
     assert agent.check_password("another-long-phrase")
-    assert BlacklistedToken.objects.filter(token__jti=token["jti"]).exists()
+    assert browser().post("/api/auth/token/refresh", {"refresh": token}, "application/json").status_code == 401
     assert theirs.get(page("index")).status_code == 302
 
 
@@ -217,8 +215,10 @@ def test_agents_find_the_people_of_a_ticket(browser, agent, other_agent, admin, 
     ]
 
 
-def test_nobody_else_finds_anyone(browser, agent, customer):
-    assert choices(browser(agent), "endpoint", model="webhookdelivery", app="notifications").status_code == 403
+def test_nobody_else_finds_anyone(browser, agent, customer, endpoint):
+    # Agents find endpoints of their own, and this one is an administrator's.
+    found = choices(browser(agent), "endpoint", model="webhookdelivery", app="notifications")
+    assert found.json()["results"] == []
     assert choices(browser(agent), "actor", model="event", app="notifications").status_code == 403
     assert choices(browser(customer), "requester").status_code == 302
     assert choices(browser(), "requester").status_code == 302

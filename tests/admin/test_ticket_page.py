@@ -1,8 +1,11 @@
 """The page staff work on: the conversation, the answer form, the history and the webhooks."""
 
+from datetime import timedelta
+
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from comments.models import Comment
 from helpdesk.backoffice import ticket_page
@@ -269,7 +272,7 @@ def test_the_history_in_plain_words(client, address, ticket, agent, other_agent,
     assert [entry.is_internal for entry in entries] == [True, False, False, False, False, False]
 
 
-def test_webhooks_the_ticket_caused_are_for_administrators(
+def test_webhooks_the_ticket_caused_are_for_administrators_and_for_whom_they_went_to(
     client, browser, admin, address, endpoint, delivery, customer
 ):
     Ticket.objects.create(title="Another", requester=customer)
@@ -278,5 +281,18 @@ def test_webhooks_the_ticket_caused_are_for_administrators(
     assert page("notifications_webhookdelivery_change", delivery) in response.content.decode()
     assert WebhookDelivery.objects.count() == 2
     response = client.get(address)
-    assert "deliveries" not in response.context
+    assert list(response.context["deliveries"]) == []
     assert "hooks.example.com" not in response.content.decode()
+
+
+def test_a_history_that_is_older_than_the_log_says_so(browser, agent, ticket, settings):
+    words = "What was changed more than 30 days ago is not kept."
+    settings.EVENT_RETENTION_DAYS = 30
+    addresses = [page("tickets_ticket_change", ticket), page("tickets_ticket_history", ticket)]
+    for address in addresses:
+        assert words not in browser(agent).get(address).content.decode()
+    Ticket.objects.filter(pk=ticket.pk).update_without_signals(created_at=timezone.now() - timedelta(days=31))
+    for address in addresses:
+        assert words in browser(agent).get(address).content.decode()
+    settings.EVENT_RETENTION_DAYS = 0
+    assert words not in browser(agent).get(addresses[0]).content.decode()

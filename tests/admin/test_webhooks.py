@@ -4,7 +4,7 @@ import pytest
 from django.utils import timezone
 
 from notifications.models import DeliveryState, EndpointState, WebhookAttempt, WebhookDelivery
-from notifications.webhooks import endpoints
+from notifications.webhooks import endpoints, gates
 from tests.admin.pages import page
 
 
@@ -93,10 +93,29 @@ def test_pause_and_resume(client, delivery, endpoint):
     endpoint.refresh_from_db()
     delivery.refresh_from_db()
     assert (endpoint.state, delivery.state) == (EndpointState.PAUSED, DeliveryState.HELD)
-    assert "1 resumed, 1 held deliveries are being sent." in on_endpoints(client, "resume", endpoint)
+    assert "1 resumed. 1 held delivery is sent now." in on_endpoints(client, "resume", endpoint)
     endpoint.refresh_from_db()
     delivery.refresh_from_db()
-    assert (endpoint.state, delivery.state) == (EndpointState.ACTIVE, DeliveryState.PENDING)
+    assert (endpoint.state, delivery.state) == (EndpointState.ACTIVE, DeliveryState.HELD)
+    gates.release(timezone.now())
+    delivery.refresh_from_db()
+    assert delivery.state == DeliveryState.RETRYING
+
+
+def test_a_disabled_endpoint_is_not_paused(client, endpoint, agent):
+    active, _ = endpoints.create(agent, "https://hooks.example.com/active")
+    paused, _ = endpoints.create(agent, "https://hooks.example.com/paused")
+    endpoints.pause(paused)
+    endpoints.disable(endpoint, "It answered 410 Gone.")
+    html = on_endpoints(client, "pause", endpoint, active, paused)
+    assert "1 paused. What is due meanwhile is held." in html
+    assert "1 paused already." in html
+    assert "1 disabled, which get nothing anyway: left as they are." in html
+    html = client.post(page("notifications_webhookendpoint_pause", endpoint), follow=True).content.decode()
+    assert "It is disabled and gets nothing anyway: left as it is." in html
+    for one, state in ((endpoint, "disabled"), (active, "paused"), (paused, "paused")):
+        one.refresh_from_db()
+        assert one.state == state
 
 
 @pytest.mark.parametrize("way", ["page", "action"])
@@ -117,19 +136,17 @@ def test_delete_an_endpoint(client, delivery, endpoint, way):
     assert "https://hooks.example.com/in (deleted)" in html
 
 
-def test_no_endpoint_is_added_here(client, endpoint):
-    assert client.get(page("notifications_webhookendpoint_add")).status_code == 403
-    assert client.post(page("notifications_webhookendpoint_add"), {"url": "https://x.example.com"}).status_code == 403
-
-
 def test_no_page_shows_a_secret(client, admin, agent, ticket, delivery, attempt, endpoint, password):
     other, secret = endpoints.create(agent, "https://other.example.com")
     rotated = endpoints.rotate_secret(other)
+    endpoints.change(other, own_headers={"X-Key": "the key of the gateway"})
     other.refresh_from_db()
     agent.refresh_from_db()
     never = {
         "secret": secret,
         "new secret": rotated,
+        "header": "the key of the gateway",
+        "encrypted header": other.encrypted_header_values,
         "prefix": "whsec_",
         "encrypted": other.encrypted_secret,
         "encrypted before": other.encrypted_previous_secret,

@@ -199,6 +199,8 @@ def test_a_late_page_enters_the_index(api, agent, many):
         cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")
         cursor.execute(f"EXPLAIN {sql}")
         plan = "\n".join(row[0] for row in cursor.fetchall())
-    assert "Index Scan using ticket_created" in plan
-    assert "Index Cond: (ROW(created_at, id) <" in plan
-    assert "Sort" not in plan
+    # Below the limit the rows are found; above it the page's few rows are joined and put in order again.
+    found = plan[plan.index("Limit") :]
+    assert "using ticket_created on" in found
+    assert "Index Cond: (ROW(created_at, id) <" in found
+    assert "Sort" not in found

@@ -123,6 +123,7 @@ MATRIX = [
     ("POST", "/auth/token", {"username": "x", "password": "y"}, 401, 401, 401, 401, 401),
     ("POST", "/auth/token/refresh", {"refresh": "x"}, 401, 401, 401, 401, 401),
     ("POST", "/auth/logout", {"refresh": "x"}, 401, 401, 401, 401, 401),
+    ("POST", "/auth/logout-everywhere", None, 401, 204, 204, 204, 204),
     ("GET", "/auth/session", None, 200, 200, 200, 200, 200),
     ("POST", "/auth/session", {"username": "x", "password": "y"}, 401, 401, 401, 401, 401),
     ("DELETE", "/auth/session", None, 204, 204, 204, 204, 204),

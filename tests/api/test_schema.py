@@ -34,6 +34,18 @@ def test_every_operation_names_the_one_error_shape(schema):
     assert set(schema["components"]["schemas"]["ErrorDetail"]["required"]) == {"code", "message", "fields"}
 
 
+def test_every_operation_has_a_summary_of_its_own(schema):
+    for path, methods in schema["paths"].items():
+        summaries = [operation["summary"] for operation in methods.values()]
+        assert all(0 < len(summary) <= 110 and "`" not in summary for summary in summaries), (path, summaries)
+        assert len(set(summaries)) == len(summaries), path
+    comment = schema["paths"]["/api/comments/{id}"]
+    assert {method: operation["summary"] for method, operation in comment.items()} == {
+        "get": "One comment", "patch": "Change one comment", "delete": "Delete one comment",
+    }  # fmt: skip
+    assert schema["paths"]["/api/tickets"]["post"]["summary"] == "Open a ticket"
+
+
 def test_lists_are_pages(schema):
     for path in ("tickets", "comments", "kb/articles", "users", "tickets/{id}/comments", "tickets/{id}/attachments"):
         operation = schema["paths"][f"/api/{path}"]["get"]

@@ -7,10 +7,11 @@ from uuid import uuid4
 import pytest
 from django.utils import timezone
 
+from notifications import examples
 from notifications.models import DeliveryState, WebhookDelivery, WebhookEndpoint
-from notifications.recording import record_webhook_test
+from notifications.recording import record_test
 from notifications.webhooks import endpoints
-from notifications.webhooks.listener import Listener, Received, answering
+from notifications.webhooks.listener import Listener, Received, honestly
 
 
 @pytest.fixture
@@ -21,12 +22,12 @@ def received() -> list[Received]:
 
 @pytest.fixture
 def listen(received) -> Iterator[Callable[..., Listener]]:
-    """Start a listener on loopback: `listen(behave=answering(503))`; give it its `secrets` when they are known."""
+    """Start a listener on loopback: `listen(behave=status(503))`; give it its `secrets` when they are known."""
     started = []
 
     def listen(behave=None) -> Listener:
         listener = Listener(
-            "127.0.0.1", 0, secrets=[], behave=behave or answering(), report=received.append, note=lambda line: None
+            "127.0.0.1", 0, secrets=[], behave=behave or honestly, report=received.append, note=lambda line: None
         )
         thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
@@ -52,13 +53,7 @@ def deliver(endpoint) -> Callable[..., WebhookDelivery]:
 
     def deliver(state: str = "exhausted", to: WebhookEndpoint | None = None, **fields) -> WebhookDelivery:
         lease = uuid4()
-        record_webhook_test(
-            to or endpoint,
-            "Test",
-            "notifications.api.serializers.WebhookEndpointSerializer",
-            lease,
-            timezone.now(),
-        )
+        record_test(to or endpoint, examples.of_endpoint(to or endpoint, "Test"), lease, timezone.now())
         made = WebhookDelivery.objects.get(lease_token=lease)
         if state != DeliveryState.SENDING:
             fields |= {"lease_token": None, "lease_until": None}

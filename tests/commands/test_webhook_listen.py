@@ -89,6 +89,20 @@ def body(message: str) -> bytes:
     return json.dumps({"notification": {"type": "comment_on_ticket", "message": message}}).encode()
 
 
+@pytest.mark.parametrize(
+    ("variables", "url"),
+    [
+        ({"PORT": "5123"}, "http://localhost:5123"),
+        ({"PUBLIC_URL": "https://help.example.com/"}, "https://help.example.com"),
+    ],
+)
+def test_the_hint_names_this_installation(start, monkeypatch, variables, url):
+    monkeypatch.delenv("PUBLIC_URL", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert f"  curl -X PUT {url}/api/users/me/webhook" in start().lines_until("Ctrl-C")[3]
+
+
 def test_a_person_reads_what_came(start):
     process = start("--secret", SECRET, "--full")
     introduction = process.lines_until("Ctrl-C")
@@ -147,8 +161,14 @@ def test_a_machine_reads_a_line_each(start):
         (["--port", "70000"], "a port is a number from 0 to 65535"),
         (["--port", "http"], "a port is a number from 0 to 65535"),
         (["--status", "100"], "a status is a number from 200 to 599"),
-        (["--delay", "-1"], "a delay is a number of seconds, at most 3600"),
-        (["--delay", "nan"], "a delay is a number of seconds, at most 3600"),
+        (["--delay", "-1"], "a number of seconds, at most 3600"),
+        (["--drip", "x"], "a number of seconds, at most 3600"),
+        (["--fail-first", "0", "--status", "503"], "a number from 1 to 1000"),
+        (["--retry-after", "1.5", "--status", "429"], "a whole number of seconds, at most 86400"),
+        (["--reset", "--garbage"], "not allowed with argument"),
+        (["--fail-first", "2"], "--fail-first needs something to do wrong, such as --status 503."),
+        (["--retry-after", "9"], "--retry-after goes with --status, such as --status 429."),
+        (["--delay", "nan"], "a number of seconds, at most 3600"),
         (["--secret", "whsec_hunter2!"], "A secret is whsec_ followed by base64 text."),
         (["--host", "192.0.2.1"], "Cannot listen on 192.0.2.1, port 0: Cannot assign requested address."),
         (["--host", "a..b"], "Cannot listen on a..b, port 0:"),

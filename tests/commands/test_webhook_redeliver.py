@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from notifications.models import WebhookDelivery
-from notifications.webhooks import endpoints
+from notifications.models import WebhookDelivery, WebhookRecovery
+from notifications.webhooks import endpoints, recovery
 from tests.commands.shell import manage
 
 pytestmark = pytest.mark.django_db
@@ -60,6 +60,11 @@ def test_since_a_time_takes_what_has_not_arrived(deliver):
     assert states() == ["cancelled", "delivered", "exhausted", "pending", "pending", "pending", "pending"]
 
 
+def test_since_ever(deliver):
+    deliver("exhausted", created_at=datetime(1, 1, 2, tzinfo=UTC))
+    assert manage("webhook_redeliver", "--since", "0001-01-01").out == "1 delivery will be sent again.\n"
+
+
 def test_since_a_time_of_one_endpoint_and_in_certain_states(deliver, customer):
     theirs, _secret = endpoints.create(customer, "http://127.0.0.1:9/theirs")
     deliver("delivered")
@@ -75,7 +80,10 @@ def test_a_dry_run_sends_nothing(deliver):
     deliver()
     assert manage("webhook_redeliver", "--since", YESTERDAY, "--dry-run").out == "1 delivery would be sent again.\n"
     found = json.loads(manage("webhook_redeliver", "--since", YESTERDAY, "--dry-run", "--json").out)
-    assert found == {"count": 1, "dry_run": True, "left_out": {}}
+    assert found == {
+        "dry_run": True, "count": 1, "seconds": 0, "per_minute": 600, "recoveries": [], "left_out": {},
+    }  # fmt: skip
+    assert not WebhookRecovery.objects.exists()
     assert states() == ["exhausted"]
 
 
@@ -93,16 +101,44 @@ def test_since_a_time_leaves_out_what_would_not_be_sent_and_says_so(deliver, age
     assert states() == ["held", "pending"]
 
 
+def test_many_go_at_a_bounded_rate_and_the_command_says_how_long(deliver, endpoint, monkeypatch):
+    monkeypatch.setattr(recovery, "AT_ONCE", 2)
+    for _ in range(5):
+        deliver("exhausted")
+    arguments = ["webhook_redeliver", "--since", YESTERDAY, "--endpoint", endpoint.pk, "--per-minute", "1"]
+    assert manage(*arguments, "--dry-run").out.splitlines() == [
+        "5 deliveries would be sent again.",
+        "That takes about 3 minutes, at 1 a minute to each endpoint.",
+    ]
+    assert states() == ["exhausted"] * 5
+    assert manage(*arguments).out.splitlines()[0] == "5 deliveries will be sent again."
+    assert states() == ["exhausted"] * 3 + ["pending"] * 2
+    again = manage(*arguments)
+    assert again.out.splitlines() == [
+        "0 deliveries will be sent again.",
+        "Left out: 2 waiting to be sent already.",
+        "Left out: 3 of an endpoint with a recovery that is still running.",
+    ]
+    assert WebhookRecovery.objects.count() == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ([], "Name deliveries by their ids, or a time by --since"),
         ([UNKNOWN, "--since", YESTERDAY], "one of both"),
-        ([UNKNOWN, "--state", "held"], "not among ids"),
-        ([UNKNOWN, "--endpoint", UNKNOWN], "not among ids"),
+        ([UNKNOWN, "--state", "held"], "not with ids"),
+        ([UNKNOWN, "--endpoint", UNKNOWN], "not with ids"),
         (["msg_nonsense"], "'msg_nonsense' is neither a delivery's id nor a webhook-id"),
         (["--since", "soon"], "'soon' is not an ISO date or time"),
+        ([UNKNOWN, "--per-minute", "5"], "not with ids"),
         (["--since", YESTERDAY, "--endpoint", UNKNOWN], "There is no webhook endpoint"),
+        (["--since", YESTERDAY, "--until", "2019-01-01"], "--since is not before --until"),
+        (["--since", "2999-01-01"], "--since is not before --until"),
+        (["--since", YESTERDAY, "--per-minute", "0"], "--per-minute is a number from 1 to 6000"),
+        (["--since", YESTERDAY, "--per-minute", "6001"], "--per-minute is a number from 1 to 6000"),
+        (["--since", YESTERDAY, "--state", "sending"], "invalid choice: 'sending'"),
+        ([UNKNOWN] * 101, "At most 100 ids at a time"),
     ],
 )
 def test_bad_arguments(deliver, arguments, words):

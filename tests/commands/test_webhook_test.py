@@ -6,7 +6,7 @@ import pytest
 
 from notifications.models import WebhookDelivery
 from notifications.webhooks import endpoints
-from notifications.webhooks.listener import answering
+from notifications.webhooks.misbehaviour import status
 from tests.commands.shell import manage
 
 pytestmark = pytest.mark.django_db
@@ -45,7 +45,7 @@ def test_a_person_is_found_by_the_e_mail_address_in_any_letter_case(connect, age
 
 
 def test_a_failure_is_exit_code_1_with_the_diagnosis_and_is_tried_again(connect, agent):
-    connect(agent, answering(503))
+    connect(agent, status(503))
     ended = manage("webhook_test", "agent")
     assert ended.code == 1
     assert "answered 503" in ended.out
@@ -108,12 +108,19 @@ def test_the_only_endpoint_needs_no_name_but_one_of_several_does(listen, agent, 
     assert [one.path for one in received] == ["/first"]
 
 
+def test_the_example_of_another_type_is_sent_marked_as_a_test(connect, agent, received):
+    connect(agent)
+    assert manage("webhook_test", "agent", "--type", "reply_to_comment").code == 0
+    assert received[0].notification["type"] == "reply_to_comment"
+    assert received[0].notification["message"].startswith("Test: ")
+    assert received[0].headers["helpdesk-test"] == "true"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["nobody"], "There is no user 'nobody'"),
         (["customer"], "customer has no webhook URL: PUT /api/users/me/webhook"),
-        (["agent", "--type", "new_ticket"], "Only webhook_test can be sent without its cause; new_ticket"),
         (["agent", "--type", "nonsense"], "There is no notification type 'nonsense'"),
         (["agent", "--endpoint", "nonsense"], "invalid UUID value: 'nonsense'"),
         (["agent", "--endpoint", "019a9246-c7d0-7c3a-8c3b-0e6f5a4d3c2b"], "There is no webhook endpoint 019a9246"),

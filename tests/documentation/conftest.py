@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.live.conftest import chromium, node
+from tests.live.conftest import chromium, client_package, driver, node
 from tests.live.system import System, installation
 
-__all__ = ["chromium", "node"]
+__all__ = ["chromium", "client_package", "driver", "node"]
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,12 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from textwrap import dedent
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-_FENCE = re.compile(r"^```(?P<language>\w*)[ ]*(?P<name>[^\n]*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
+# A snippet may stand in a list, and is indented then.
+_FENCE = re.compile(r"^ *```(?P<language>\w*) *(?P<name>[^\n]*)\n(?P<text>.*?)^ *```$", re.DOTALL | re.MULTILINE)
 _INLINE_CODE = re.compile(r"`[^`\n]*`")
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
@@ -33,7 +35,9 @@ class Page:
 
     @cached_property
     def snippets(self) -> list[Snippet]:
-        return [Snippet(**found.groupdict()) for found in _FENCE.finditer(self.text)]
+        return [
+            Snippet(*found.group("language", "name"), dedent(found["text"])) for found in _FENCE.finditer(self.text)
+        ]
 
     def snippet(self, name: str) -> str:
         """The text of the one snippet of this name."""
@@ -75,5 +79,5 @@ def code_words(text: str) -> list[str]:
 
 def pages() -> list[Page]:
     """Every page of the repository."""
-    files = [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")]
+    files = [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md"), *REPOSITORY.glob("clients/*/*.md")]
     return [Page(str(file.relative_to(REPOSITORY))) for file in sorted(files)]

@@ -9,7 +9,7 @@ from tests.documentation.pages import Page
 from tests.documentation.shells import difference, last_json, run
 from tests.live.system import System
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.once]
 
 PAGE = Page("docs/api.md")
 

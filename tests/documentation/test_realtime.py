@@ -2,7 +2,7 @@
 
 import re
 
-from notifications.sockets import limits, operations, plain_door, rooms
+from notifications.sockets import limits, operations, plain_door, presence, rooms
 from notifications.sockets.events import _UPDATE_NAMES
 from notifications.sockets.refusal import CloseCode
 from tests.documentation.pages import REPOSITORY, Page, code_words
@@ -23,7 +23,9 @@ def test_every_refusal_code():
 
 
 def test_every_reason_to_start_over():
-    used = set(re.findall(r'TooMuchMissed\(\s*"(\w+)"', SOURCES)) | set(re.findall(r'reason="(\w+)"', SOURCES))
+    used = set(re.findall(r'TooMuchMissed\(\s*"(\w+)"', SOURCES)) | set(
+        re.findall(r'ask_to_fetch\([^"]*"(\w+)"', SOURCES)
+    )
     assert used == {reason for row in PAGE.table("`reason`") for reason in code_words(row[0])}
     assert f"{limits.REPLAY_EVENTS:,} events were missed" in PAGE.text
 
@@ -34,7 +36,7 @@ def test_every_operation():
 
 def test_every_room():
     documented = {code_words(row[0])[0] for row in PAGE.table("room")}
-    assert documented == {*rooms._PLAIN_ROOMS, "ticket:<id>"}
+    assert documented == {*rooms.PLAIN_ROOMS, "ticket:<id>"}
 
 
 def test_which_event_comes_in_which_room():
@@ -56,16 +58,16 @@ def test_every_limit():
     assert documented == {
         "a frame from a client": limits.FRAME_BYTES,
         "time to sign in on a plain connection": limits.SIGN_IN_SECONDS,
-        "operations in the long run": limits.OPERATIONS_PER_SECOND,
-        "operations at once": limits.OPERATIONS_AT_ONCE,
+        "operations of one connection in the long run": limits.OPERATIONS_PER_SECOND,
+        "operations of one connection at once": limits.OPERATIONS_AT_ONCE,
         "rooms of one connection": limits.ROOMS_PER_CONNECTION,
         "connections of one person, on each server process": limits.CONNECTIONS_PER_PERSON,
         "events waiting for a slow client": limits.OUTBOX_FRAMES,
         "characters waiting for a slow client": limits.OUTBOX_CHARACTERS,
         "events of a replay": limits.REPLAY_EVENTS,
         f"time to read {limits.REPLAY_PAGE} events of a replay": limits.REPLAY_PATIENCE,
-        "`typing` fades after": operations.TYPING_SECONDS,
-        "`presence` fades after": operations.VIEWING_SECONDS,
+        "`typing` fades after": presence.TYPING_SECONDS,
+        "`presence` fades after": presence.VIEWING_SECONDS,
     }
 
 

@@ -14,15 +14,17 @@ from tests.documentation.programs import Program, at_our_port, lay_out
 from tests.documentation.shells import difference
 from tests.live.api import DEMO_PASSWORD, NEW_PASSWORD, Api, Entity
 from tests.live.browser import SeedPage
+from tests.live.client_package import install_into
 from tests.live.conftest import require
-from tests.live.inbox import Inbox
+from tests.live.inbox import Inbox, eventually
 from tests.live.node_scripts import NODE
+from tests.live.sockets import SocketIoDriver
 from tests.live.system import System
-from tests.live.tokens import Forge
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.once]
 
 PAGE = Page("docs/realtime.md")
+README = Page("clients/js/README.md")
 
 
 @pytest.fixture
@@ -77,7 +79,10 @@ class Follower:
 def test_following_from_python(system: System, agent: Api, customer: Api):
     url = at_our_port("ws://localhost:5000/ws/", system)
     ticket = customer.open_ticket("Pedal squeaks")
-    before = customer.feed()[-1]["cursor"]
+    opened = eventually(
+        lambda: [it for it in customer.feed() if it.get("data", {}).get("id") == ticket["id"]], "the ticket in the feed"
+    )
+    before = opened[-1]["cursor"]
 
     follower = Follower(url, customer.access, "tickets", after=before)
     agent.change_ticket(ticket["id"], status="open")
@@ -88,6 +93,10 @@ def test_following_from_python(system: System, agent: Api, customer: Api):
     notification = follower.event("notification")
     assert notification["notification"]["type"] == "comment_on_ticket"
     assert (notification["type"], notification["data"]["id"]) == ("event", comment["id"])
+    printed = json.loads(PAGE.snippet("notification"))
+    # In a plain frame `type` and `event` are the frame's own.
+    plain = {"data": {}, "type": "event", "event": "notification"}
+    assert difference(printed | plain, notification | plain) == []
 
     resumed = Follower(url, customer.access, "tickets", after=before)
     assert resumed.event("ticket.update") == update
@@ -101,120 +110,70 @@ def test_a_refusal_ends_the_following(system: System):
 
 
 # --- coming back ------------------------------------------------------------------------------------------------------
-# What a page does with `follow` and `signIn`: everything is told as JSON lines, and a line on stdin does something.
-FOLLOWING = """
-import { createInterface } from 'node:readline';
-import { follow } from './follow.js';
-import { signIn } from './tokens.js';
+def test_the_board_misses_nothing(client_package: None, system: System, customer: Api, tmp_path: Path):
+    """The five minutes: the server is stopped and started, and something happens in between."""
+    username = customer.me()["username"]
+    lay_out(tmp_path, PAGE, system, "board.mjs", "tokens.mjs")
+    install_into(tmp_path)
+    with Program([require("node"), "board.mjs"], tmp_path) as board:
+        board.says("connected")
+        board.says(" tickets")
+        customer.open_ticket("Before")
+        board.says("created Before")
+        system.stop()
+        board.says("connecting")
+        system.manage("shell", "-c", TICKET_BESIDE.format(requester=username))
+        system.start()
+        board.says("created Meanwhile")
+        customer.open_ticket("After")
+        board.says("created After")
+        created = [it["line"] for it in board.lines.all() if it["line"].startswith("created ")]
+        assert created == ["created Before", "created Meanwhile", "created After"]
+        assert len([it for it in board.lines.all() if it["line"].endswith(" tickets")]) == 1
 
-const { URL_OF_SYSTEM: url, WHO: username, PASSWORD: password, TOKENS: given } = process.env;
-const say = (kind, fields) => console.log(JSON.stringify({ kind, ...fields }));
-const tokens = given ? JSON.parse(given) : [];
-const getToken = tokens.length
-  ? async () => (tokens.length > 1 ? tokens.shift() : tokens[0])
-  : await signIn(url, username, password);
-const { socket } = follow({
-  url, getToken,
-  rooms: ['tickets', 'comments', 'users'],
-  refetch: () => say('refetch'),
-  onEvent: (name, payload) => say('event', { name, payload }),
-  onRefused: (error) => say('refused', { error }),
-});
-socket.on('connect', () => say('connect'));
-socket.on('disconnect', (reason) => say('disconnect', { reason }));
-socket.on('connect_error', (error) => say('connect_error', { code: error.data?.code }));
-createInterface({ input: process.stdin }).on('line', (line) => {
-  if (line === 'lose') {
-    socket.io.reconnection(false);
-    socket.io.engine.close();
-  } else {
-    socket.io.reconnection(true);
-    socket.connect();
-  }
-});
+
+TICKET_BESIDE = """
+from helpdesk.accounts.models import User
+from tickets.models import Ticket
+Ticket(title="Meanwhile", description="-", requester=User.objects.get(username={requester!r})).save()
 """
 
 
-class Following(Program):
-    def _read(self) -> None:
-        for line in self._process.stdout:
-            assert line.startswith("{"), line
-            self.lines.put(json.loads(line))
-
-    def said(self, kind: str, count: int = 1) -> Entity:
-        return self.lines.wait_for(lambda message: message["kind"] == kind, kind, count=count)[-1]
-
-    def event(self, name: str, matches: Callable[[Entity], bool]) -> Entity:
-        return self.lines.one(
-            lambda message: message["kind"] == "event" and message["name"] == name and matches(message["payload"]), name
-        )["payload"]
-
-    def events(self, name: str) -> list[Entity]:
-        found = self.lines.all(lambda message: message["kind"] == "event" and message["name"] == name)
-        return [message["payload"] for message in found]
-
-
-@pytest.fixture
-def following(system: System, node: None, customer: Api, tmp_path: Path) -> Callable[..., Following]:
-    lay_out(tmp_path, PAGE, system, "follow.js", "tokens.js")
-    (tmp_path / "following.js").write_text(FOLLOWING)
-
-    def start(*tokens: str) -> Following:
-        who = {"WHO": customer.me()["username"], "PASSWORD": NEW_PASSWORD, "TOKENS": json.dumps(tokens)}
-        return Following([require("node"), "following.js"], tmp_path, URL_OF_SYSTEM=system.base, **who)
-
-    return start
-
-
-def test_a_follower_misses_nothing(following: Callable[..., Following], agent: Api, customer: Api):
-    with following() as page:
-        page.said("refetch")
-        assert page.said("refused")["error"]["code"] == "forbidden", "the room `users`"
-        ticket = customer.open_ticket("Lost and found")
-        page.event("ticket.update", lambda it: it["data"]["id"] == ticket["id"])
-        first = agent.comment_on(ticket["id"], "Heard")
-        payload = page.event("notification", lambda it: it["related_id"] == first["id"])
-        printed = json.loads(PAGE.snippet("notification"))
-        assert difference(printed | {"data": {}}, payload | {"data": {}}) == []
-        assert payload["data"] == customer.comment(first["id"])
-
-        page.tell("lose")
-        page.said("disconnect")
-        missed = [agent.comment_on(ticket["id"], f"Missed {number}") for number in range(3)]
+def test_the_readme_of_the_package(client_package: None, system: System, agent: Api, customer: Api, tmp_path: Path):
+    lay_out(tmp_path, README, system, "start.mjs", "operations.mjs")
+    install_into(tmp_path)
+    setting = f"""
+        import {{ open }} from './operations.mjs';
+        const getToken = async () => {customer.access!r};
+        const fetchWhatIsShown = (reason) => console.log('fetch', reason);
+        const showTicket = (action, data) => console.log(action, data.title);
+        const showToast = (message) => console.log(message);
+        const showStatus = async (status) => {{
+          console.log(status);
+          if (status !== 'connected') return;
+          console.log('nothing:', await open(client, '018f0000-0000-7000-8000-000000000000'));
+          const watch = await open(client, process.env.TICKET);
+          watch.typing();
+        }};
+    """
+    start = (tmp_path / "start.mjs").read_text()
+    (tmp_path / "start.mjs").write_text(setting + start)
+    ticket = customer.open_ticket("In the README")
+    with Program([require("node"), "start.mjs"], tmp_path, TICKET=ticket["id"]) as program:
+        program.says("fetch start")
+        program.says("nothing: null")
         agent.change_ticket(ticket["id"], priority="high")
-        page.tell("come back")
-        page.said("connect", count=2)
-        last = agent.comment_on(ticket["id"], "Heard again")
-        page.event("notification", lambda it: it["related_id"] == last["id"])
-        page.event("comment.update", lambda it: it["data"]["id"] == last["id"])
-
-        expected = [comment["id"] for comment in (first, *missed, last)]
-        assert [it["related_id"] for it in page.events("notification")] == expected
-        assert [it["data"]["id"] for it in page.events("comment.update")] == expected
-        assert [it["data"]["priority"] for it in page.events("ticket.update")] == ["normal", "high"]
-        assert len(page.lines.all(lambda message: message["kind"] == "refetch")) == 1
-
-
-def test_a_follower_with_a_stale_token_comes_back(
-    following: Callable[..., Following], system: System, agent: Api, customer: Api
-):
-    forge = Forge(system.environment["SECRET_KEY"])
-    short, stale = forge.expiring(customer.access, 4), forge.expired(customer.access)
-    with following(short, stale, customer.access) as page:
-        page.said("refetch")
-        assert page.said("disconnect")["reason"] == "transport close"
-        assert page.said("connect_error")["code"] == "token_expired"
-        ticket = customer.open_ticket("While nobody looked")
-        page.said("connect", count=2)
-        page.event("ticket.update", lambda it: it["data"]["id"] == ticket["id"])
+        program.says("updated In the README")
+        agent.comment_on(ticket["id"], "Done")
+        program.says("New comment on your ticket 'In the README'")
 
 
 def test_the_token_is_renewed_in_time(system: System, node: None, customer: Api, tmp_path: Path):
     """`signIn` takes its first pair from the system and the second by the refresh token, once for all who ask."""
-    lay_out(tmp_path, PAGE, system, "tokens.js")
+    lay_out(tmp_path, PAGE, system, "tokens.mjs")
     (tmp_path / "renewing.js").write_text(
         """
-        import { signIn } from './tokens.js';
+        import { signIn } from './tokens.mjs';
         const { URL_OF_SYSTEM: url, WHO: username, PASSWORD: password } = process.env;
         const getToken = await signIn(url, username, password);
         const first = await getToken();
@@ -223,38 +182,20 @@ def test_the_token_is_renewed_in_time(system: System, node: None, customer: Api,
         Date.now = () => now + 7200_000 - 60_000;
         const [second, third] = await Promise.all([getToken(), getToken()]);
         console.log('renewed', second !== first, second === third);
+        console.log('refused', (await getToken({ refused: true })) !== second);
         """
     )
     who = {"WHO": customer.me()["username"], "PASSWORD": NEW_PASSWORD}
     with Program([require("node"), "renewing.js"], tmp_path, URL_OF_SYSTEM=system.base, **who) as program:
         program.says("kept true")
         program.says("renewed true true")
-
-
-def test_changing_a_list(node: None, system: System, tmp_path: Path):
-    lay_out(tmp_path, PAGE, system, "lists.js")
-    (tmp_path / "changing.js").write_text(
-        """
-        import assert from 'node:assert';
-        import { changed } from './lists.js';
-        const [one, two] = [{ id: 1, updated_at: '2025-01-02' }, { id: 2, updated_at: '2025-01-02' }];
-        const newer = { id: 1, updated_at: '2025-01-03', title: 'new' };
-        assert.deepEqual(changed([one], 'created', two), [two, one]);
-        assert.deepEqual(changed([one, two], 'updated', newer), [newer, two]);
-        assert.deepEqual(changed([newer, two], 'updated', one), [newer, two]);
-        assert.deepEqual(changed([one], 'created', one), [one]);
-        assert.deepEqual(changed([two], 'updated', one), [one, two]);
-        assert.deepEqual(changed([one, two], 'deleted', { ...one, deleted_at: '2025-01-04' }), [two]);
-        assert.deepEqual(changed([one, two], 'removed', { id: 2 }), [one]);
-        console.log('all as printed');
-        """
-    )
-    with Program([require("node"), "changing.js"], tmp_path) as program:
-        program.says("all as printed")
+        program.says("refused true")
 
 
 def test_the_feed(system: System, customer: Api):
     customer.open_ticket("On the record")
+    # A moment after the answer to the change, when the publisher has given it its place.
+    eventually(lambda: customer.get("/api/events")["results"], "the ticket in the feed")
     answer = customer.get("/api/events")
     printed = json.loads(PAGE.snippet("feed"))
     assert set(answer) == set(printed)
@@ -313,36 +254,174 @@ def test_the_plain_page_is_told_why_it_may_not(browser: Callable[..., SeedPage],
     page.state(lambda state: state == "4401 The access token is not valid.", "code and reason of the end")
 
 
-def test_the_list_in_react(browser: Callable[..., SeedPage], system: System, agent: Api, customer: Api, tmp_path: Path):
-    lay_out(tmp_path, PAGE, system, "lists.js", "use-tickets.js")
-    (component,) = [snippet.text for snippet in PAGE.snippets if snippet.language == "jsx"]
-    (tmp_path / "tickets.jsx").write_text(
-        f"""
-        import * as React from 'react';
-        import {{ useRealTimeUpdates }} from {str(NODE / "seed/use-real-time-updates.js")!r};
-        import {{ useTickets }} from './use-tickets.js';
-        {component}
-        export {{ Tickets }};
-        """
-    )
+def test_the_app_in_react(
+    client_package: None,
+    browser: Callable[..., SeedPage],
+    system: System,
+    agent: Api,
+    customer: Api,
+    tmp_path: Path,
+):
+    lay_out(tmp_path, PAGE, system, "app.jsx", "watch.js")
+    install_into(tmp_path)
+    app = tmp_path / "app.jsx"
+    app.write_text(f"import * as React from 'react';\n{app.read_text()}")
     script = f"""
-        import {{ createElement }} from 'react';
+        import {{ createElement, StrictMode }} from 'react';
         import {{ createRoot }} from 'react-dom/client';
-        import {{ Tickets }} from {str(tmp_path / "tickets.jsx")!r};
-        window.updateEntity = () => {{}};
+        import {{ App }} from {str(app)!r};
         const root = document.getElementById('root');
-        const lines = () => Array.from(root.querySelectorAll('li'), (li) => li.textContent);
-        const look = () => window.report({{ kind: 'state', state: lines() }});
-        new MutationObserver(look).observe(root, {{ childList: true, subtree: true, characterData: true }});
-        createRoot(root).render(createElement(Tickets));
+        const texts = (selector) => Array.from(root.querySelectorAll(selector), (it) => it.textContent);
+        const look = () => window.report({{
+          kind: 'state',
+          state: {{
+            tickets: texts('li'),
+            bell: texts('span'),
+            busy: root.querySelector('p')?.getAttribute('aria-busy'),
+          }},
+        }});
+        new MutationObserver(look).observe(root, {{
+          childList: true, subtree: true, characterData: true, attributes: true,
+        }});
+        createRoot(root).render(createElement(StrictMode, null, createElement(App)));
     """
     there = customer.open_ticket("There before")
     page = browser(script, username=customer.me()["username"], password=NEW_PASSWORD)
     line = f"#{there['number']} There before"
-    page.state(lambda state: state == [line], "what was fetched")
+    page.state(lambda state: state["tickets"] == [line] and state["busy"] == "false", "what was fetched, connected")
     new = customer.open_ticket("New")
-    page.state(lambda state: state == [f"#{new['number']} New", line], "what came by the socket")
+    page.state(lambda state: state["tickets"] == [f"#{new['number']} New", line], "what came by the socket")
     customer.ask("PATCH", f"/api/tickets/{new['id']}", {"title": "Renamed"})
-    page.state(lambda state: state == [f"#{new['number']} Renamed", line], "the change in its place")
+    page.state(lambda state: state["tickets"] == [f"#{new['number']} Renamed", line], "the change in its place")
+    agent.comment_on(there["id"], "Heard")
+    page.state(lambda state: len(state["bell"]) == 1 and "There before" in state["bell"][0], "the notification")
     agent.delete_ticket(there["id"])
-    page.state(lambda state: state == [f"#{new['number']} Renamed"], "the deleted one gone")
+    page.state(lambda state: state["tickets"] == [f"#{new['number']} Renamed"], "the deleted one gone")
+
+
+def test_every_hook_of_the_package(
+    client_package: None,
+    browser: Callable[..., SeedPage],
+    system: System,
+    agent: Api,
+    customer: Api,
+    driver: SocketIoDriver,
+    tmp_path: Path,
+):
+    """What the app above does not use."""
+    install_into(tmp_path)
+    ticket = customer.open_ticket("Hooked")
+    hooks = tmp_path / "hooks.js"
+    hooks.write_text(
+        f"""
+        import {{ createElement, useEffect }} from 'react';
+        import {{ createRoot }} from 'react-dom/client';
+        import {{ HelpdeskClient }} from '@helpdesk/realtime';
+        import {{
+          HelpdeskProvider, useNotifications, useRealTimeUpdates, useTicketPeople, useUnreadCount,
+        }} from '@helpdesk/realtime/react';
+
+        const received = {{
+          notification: {{ id: 'by-hand', related_type: 'ticket', message: 'By hand' }},
+          data: {{ id: 'elsewhere', title: 'By a webhook' }},
+        }};
+        function Page() {{
+          const {{ socket, isConnected }} = useRealTimeUpdates();
+          const {{ notifications, tickets, comments, handleWebhook }} = useNotifications();
+          const unread = useUnreadCount(0);
+          const {{ viewing, typing, onTyping }} = useTicketPeople({ticket["id"]!r});
+          useEffect(() => {{
+            window.onTyping = onTyping;
+            window.report({{ kind: 'state', state: {{
+              id: isConnected && socket.id,
+              notifications: notifications.map(({{ message }}) => message),
+              tickets: tickets.map(({{ title }}) => title),
+              comments: comments.map(({{ content }}) => content),
+              unread,
+              viewing: viewing.map(({{ role }}) => role),
+              typing: typing.map(({{ role }}) => role),
+            }} }});
+          }});
+          return createElement('input', {{ onInput: () => onTyping(), onClick: () => handleWebhook(received) }});
+        }}
+        const client = new HelpdeskClient({{ token: window.token }});
+        const root = document.getElementById('root') ?? document.body.appendChild(document.createElement('div'));
+        createRoot(root).render(createElement(HelpdeskProvider, {{ client }}, createElement(Page)));
+        client.on('ticket.update', ({{ data }}) => {{
+          const input = root.querySelector('input');
+          if (data.title === 'Type now') input.dispatchEvent(new Event('input', {{ bubbles: true }}));
+          if (data.title === 'Take this') input.click();
+        }});
+        """
+    )
+    page = browser(f"import {str(hooks)!r};", token=agent.access)
+    page.state(lambda state: bool(state["id"]), "connected")
+    requester = driver.open(system.base, auth={"token": customer.access})
+    requester.connected()
+    requester.join(f"ticket:{ticket['id']}")
+    assert requester.ask("viewing", ticket_id=ticket["id"])["ok"]
+    page.state(lambda state: state["viewing"] == ["customer"], "the customer there")
+    requester.ask("typing", ticket_id=ticket["id"])
+    page.state(lambda state: state["typing"] == ["customer"], "the customer writing")
+
+    agent.change_ticket(ticket["id"], assignee_id=agent.me()["id"])
+    comment = customer.comment_on(ticket["id"], "Any news?")
+    told = page.state(lambda state: "Any news?" in state["comments"], "the comment")
+    page.state(lambda state: any("Hooked" in message for message in state["notifications"]), "the notification")
+    before = page.state(lambda state: state["unread"] >= 1, "one unread")["unread"]
+    assert before >= 1
+    assert told["id"]
+    agent.ask("POST", "/api/notifications/read-all")
+    page.inbox.wait_for(
+        lambda message: message["kind"] == "state" and message["state"]["unread"] == 0 and message["state"]["comments"],
+        "all read in this tab, too",
+    )
+    agent.delete_comment(comment["id"])
+    page.inbox.wait_for(
+        lambda message: (
+            message["kind"] == "state" and message["state"]["notifications"] and not message["state"]["comments"]
+        ),
+        "the comment gone",
+    )
+
+    agent.change_ticket(ticket["id"], title="Type now")
+    requester.event("typing", lambda it: it["person"]["role"] == "agent", "the agent types")
+    agent.change_ticket(ticket["id"], title="Take this")
+    page.state(lambda state: "By hand" in state["notifications"] and "By a webhook" in state["tickets"], "a webhook's")
+
+
+def test_who_is_at_a_ticket_in_a_page(
+    client_package: None,
+    browser: Callable[..., SeedPage],
+    system: System,
+    agent: Api,
+    customer: Api,
+    driver: SocketIoDriver,
+    tmp_path: Path,
+):
+    lay_out(tmp_path, PAGE, system, "watch.js")
+    install_into(tmp_path)
+    ticket = customer.open_ticket("Seen")
+    (tmp_path / "people.js").write_text(
+        f"""
+        import {{ HelpdeskClient }} from '@helpdesk/realtime';
+        import {{ showPeople }} from './watch.js';
+        const input = document.createElement('input');
+        document.body.append(input);
+        const client = new HelpdeskClient({{ token: window.token }}).connect();
+        const names = (people) => people.map(({{ role }}) => role);
+        showPeople(client, {ticket["id"]!r}, input, (viewing, typing) => {{
+          window.report({{ kind: 'state', state: {{ viewing: names(viewing), typing: names(typing) }} }});
+          input.dispatchEvent(new Event('input'));
+        }});
+        """
+    )
+    page = browser(f"import {str(tmp_path / 'people.js')!r};", token=agent.access)
+    requester = driver.open(system.base, auth={"token": customer.access})
+    requester.connected()
+    requester.join(f"ticket:{ticket['id']}")
+    assert requester.ask("viewing", ticket_id=ticket["id"]) == {"ok": True, "viewers": []}
+    page.state(lambda state: state["viewing"] == ["customer"], "the customer there")
+    requester.event("typing", lambda it: it["person"]["role"] == "agent", "the agent types")
+    requester.drop()
+    page.state(lambda state: state["viewing"] == [], "the customer gone")

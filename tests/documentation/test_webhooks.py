@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from django.core.management import load_command_class
 
+from notifications.api.serializers import WebhookAttemptSerializer
 from notifications.models import DeliveryState
-from notifications.webhooks import destination, endpoints, schedule
+from notifications.webhooks import destination, endpoint_health, endpoints, headers, schedule
 from notifications.webhooks.destination import DestinationRefused
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -23,6 +24,7 @@ def table(title: str) -> list[list[str]]:
 
 
 def snippets(language: str) -> list[str]:
+    """The snippets of a language, or of a language and a name: `json health`."""
     return re.findall(rf"^```{language}\b[^\n]*\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
 
 
@@ -67,6 +69,42 @@ def test_the_shape_of_a_body():
     assert list(example) == ["event", "notification", "data"]
     assert list(example["notification"]) == ["id", "type", "message", "related_id", "related_type", "created_at"]
     assert {"id", "content", "author_id", "ticket_id", "created_at", "updated_at"} <= set(example["data"])
+
+
+def test_the_example_is_what_the_api_shows(api, agent):
+    (documented,) = snippets("json attachment_deleted")
+    assert json.loads(documented) == api(agent).get("/api/webhook-types/attachment_deleted").json()["example"]
+
+
+def test_headers_as_they_are_given_and_read(api, agent):
+    (given,) = snippets("json headers")
+    body = json.loads(given)
+    body["headers"] = {name: value.replace("…", "") for name, value in body["headers"].items()}
+    made = api(agent).post("/api/webhook-endpoints", body)
+    assert made.status_code == 201
+    assert made.json()["headers"] == dict.fromkeys(body["headers"])
+
+
+def test_every_reserved_header_and_every_limit():
+    documented = {name.lower() for row in table("header") for name in re.findall(r"`([A-Z][^`]*)`", row[0])}
+    assert documented == set(headers._RESERVED) | {f"{prefix}…" for prefix in headers._RESERVED_PREFIXES}
+    limits = f"At most {headers.MAX_HEADERS} headers, names up to {headers.MAX_NAME} and values up to"
+    assert f"{limits} {headers.MAX_VALUE:,} characters, together up to {headers.MAX_TOTAL:,}." in TEXT
+
+
+def test_health_has_these_fields(api, agent):
+    (documented,) = snippets("json health")
+    endpoint, _ = endpoints.create(agent, "http://127.0.0.1:9/hook")
+    real = api(agent).get(f"/api/webhook-endpoints/{endpoint.pk}").json()["health"]
+    example = json.loads(documented)
+    assert list(example) == list(real)
+    assert list(example["recent"]) == list(real["recent"])
+    assert f"at most {endpoint_health.SAMPLE}: how many" in TEXT
+
+
+def test_every_field_of_an_attempt():
+    documented = [name for row in table("field of an attempt") for name in re.findall(r"`(\w+)`", row[0])]
+    assert sorted(documented) == sorted(WebhookAttemptSerializer.Meta.fields)
 
 
 def commands() -> list[str]:

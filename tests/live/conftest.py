@@ -13,6 +13,7 @@ from typing import NoReturn
 import pytest
 
 from .api import Entity
+from .client_package import PACKAGE, npm
 from .node_scripts import NODE
 from .people import People, gather
 from .receivers import ExpressReceiver
@@ -38,15 +39,28 @@ def require(tool: str) -> str:
 @pytest.fixture(scope="session")
 def node() -> None:
     """Node with the pinned packages of `node/package-lock.json`, installed once."""
+    install(NODE)
+
+
+def install(folder: Path) -> None:
+    """The pinned packages of a folder's lock file, unless they are there."""
     require("node")
-    installed = NODE / "node_modules" / ".package-lock.json"
-    lock = NODE / "package-lock.json"
+    installed = folder / "node_modules" / ".package-lock.json"
+    lock = folder / "package-lock.json"
     if installed.exists() and installed.stat().st_mtime >= lock.stat().st_mtime:
         return
     command = [require("npm"), "ci", "--no-audit", "--no-fund", "--loglevel=error"]
-    result = subprocess.run(command, cwd=NODE, capture_output=True, text=True)
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if result.returncode:
         unavailable(f"npm ci failed: {result.stderr[-500:]}")
+
+
+@pytest.fixture(scope="session")
+def client_package(node: None) -> None:
+    """The package of `clients/js`, built as it stands."""
+    install(PACKAGE)
+    built = npm("run", "build")
+    assert built.returncode == 0, built.stdout + built.stderr
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +71,9 @@ def chromium(node: None) -> str:
 @pytest.fixture(scope="session")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """The one system most tests share, on the seed's own port where that is free."""
-    with installation(tmp_path_factory.mktemp("live"), preferred_port=5000) as system:
+    # Of several workers one has it; two that look at the same moment would both find it free.
+    is_first = os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0"
+    with installation(tmp_path_factory.mktemp("live"), preferred_port=5000 if is_first else 0) as system:
         system.start()
         yield system
         system.stop()

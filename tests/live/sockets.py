@@ -112,11 +112,11 @@ class SocketIoDriver(NodeScript):
         if client := self._clients.get(message.get("socket", "")):
             client.heard(message)
 
-    def open(self, url: str, **options: Any) -> SocketIoClient:
-        """Start connecting; `options` go to the stock client untouched."""
+    def open(self, url: str, *, resume: bool = False, **options: Any) -> SocketIoClient:
+        """Start connecting; `options` go to the stock client untouched. `resume`: it comes back with its cursor."""
         client = SocketIoClient(self, f"socket-{next(self._names)}")
         self._clients[client.name] = client
-        self.tell(op="connect", socket=client.name, url=url, options=options)
+        self.tell(op="connect", socket=client.name, url=url, options=options, resume=resume)
         return client
 
 
@@ -129,13 +129,14 @@ class PlainClient(_Listening):
         token: str | None = None,
         headers: dict[str, str] | None = None,
         origin: str | None = None,
+        after: int | None = None,
     ) -> None:
         self.inbox = Inbox()
         self._questions = count(1)
         offered = ["helpdesk.v1", *([f"bearer.{token}"] if token else [])]
         self._open = ExitStack()
         connecting = connect(
-            base.replace("http", "ws", 1) + "/ws/",
+            base.replace("http", "ws", 1) + ("/ws/" if after is None else f"/ws/?after={after}"),
             subprotocols=[Subprotocol(name) for name in offered],
             additional_headers=headers,
             origin=Origin(origin) if origin else None,

@@ -11,7 +11,7 @@ from .people import People
 from .samples import png
 from .system import System
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.once]
 
 NOWHERE = "018f0000-0000-7000-8000-000000000000"
 """A well-formed id of nothing."""

@@ -12,9 +12,10 @@ import pytest
 import standardwebhooks
 from django.utils import timezone
 
+from notifications import examples
 from notifications.models import WebhookEndpoint
-from notifications.recording import record_webhook_test
-from notifications.webhooks import endpoints, http, queue, sending, signing, trial
+from notifications.recording import record_test
+from notifications.webhooks import conformance, endpoints, http, queue, sending, signing, trial
 from notifications.webhooks.policy import current_policy
 
 from .conftest import require
@@ -38,13 +39,7 @@ class Request:
 
     def __init__(self, endpoint: WebhookEndpoint, secret: str) -> None:
         lease = uuid4()
-        record_webhook_test(
-            endpoint,
-            "Grüße",
-            "notifications.api.serializers.WebhookEndpointSerializer",
-            lease,
-            timezone.now() + queue.lease_length(),
-        )
+        record_test(endpoint, examples.of_endpoint(endpoint, "Grüße"), lease, timezone.now() + queue.lease_length())
         (claimed,) = queue.load(lease)
         self.secret = secret
         self.body, self.headers = sending.signed_request(claimed)
@@ -119,10 +114,36 @@ require('node:readline').createInterface({ input: process.stdin }).on('line', (l
 """
 
 
-def test_javascript_with_nothing_but_node(endpoint, tmp_path):
-    node = require("node")
-    (tmp_path / "verify.js").write_text(snippet("verify.js"), encoding="utf-8")
-    (tmp_path / "driver.js").write_text(DRIVER)
+# The same, by the package that the specification's authors publish.
+ORACLE = """
+const { Webhook } = require('standardwebhooks');
+require('node:readline').createInterface({ input: process.stdin }).on('line', (line) => {
+  const { secret, headers, body } = JSON.parse(line);
+  try {
+    new Webhook(secret).verify(Buffer.from(body, 'base64'), headers);
+    console.log('taken');
+  } catch (error) {
+    console.log('refused');
+  }
+});
+"""
+
+PHP_DRIVER = """<?php
+require 'verify.php';
+while (($line = fgets(STDIN)) !== false) {
+    $case = json_decode($line, true);
+    try {
+        verify($case['secret'], $case['headers'], base64_decode($case['body']));
+        echo "taken\\n";
+    } catch (RuntimeException $error) {
+        echo "refused\\n";
+    }
+}
+"""
+
+
+def check_verifier(endpoint, command: list[str], folder) -> None:
+    """A program that reads cases as JSON lines takes what is signed by either secret, and refuses every forgery."""
     target, old = endpoint
     new = endpoints.rotate_secret(target)
     request = Request(target, new)
@@ -136,12 +157,35 @@ def test_javascript_with_nothing_but_node(endpoint, tmp_path):
         for _name, secret, headers, body in cases
     ]
     done = subprocess.run(
-        [node, "driver.js"], cwd=tmp_path, input="\n".join(lines), capture_output=True, text=True, timeout=60
+        command,
+        cwd=folder,
+        input="\n".join(lines),
+        env={**os.environ, "NODE_PATH": str(NODE / "node_modules")},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.stderr == ""
     verdicts = dict(zip([case[0] for case in cases], done.stdout.split(), strict=True))
     expected = {name: "taken" if name in ("the new secret", "the old secret") else "refused" for name in verdicts}
     assert verdicts == expected
+
+
+def test_javascript_with_nothing_but_node(endpoint, tmp_path):
+    (tmp_path / "verify.js").write_text(snippet("verify.js"), encoding="utf-8")
+    (tmp_path / "driver.js").write_text(DRIVER)
+    check_verifier(endpoint, [require("node"), "driver.js"], tmp_path)
+
+
+def test_the_package_of_npm(node, endpoint, tmp_path):
+    (tmp_path / "driver.js").write_text(ORACLE)
+    check_verifier(endpoint, [require("node"), "driver.js"], tmp_path)
+
+
+def test_php(endpoint, tmp_path):
+    (tmp_path / "verify.php").write_text(snippet("verify.php"), encoding="utf-8")
+    (tmp_path / "driver.php").write_text(PHP_DRIVER)
+    check_verifier(endpoint, [require("php"), "driver.php"], tmp_path)
 
 
 @pytest.fixture
@@ -198,3 +242,13 @@ def test_the_express_receiver(agent, express):
     assert [process.stdout.readline() for _ in range(2)] == [f"webhook_test {endpoint.pk}\n"] * 2
     process.terminate()
     assert process.stdout.read() == ""
+
+
+def test_the_express_receiver_passes_every_check(agent, express):
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/api/webhooks/notifications"
+    endpoint, secret = endpoints.create(agent, url)
+    express(port, secret)
+    checks = conformance.check(endpoint.url, endpoint.secrets())
+    assert [check for check in checks if not check.passed] == []
+    assert len(checks) == 12

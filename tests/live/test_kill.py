@@ -81,7 +81,11 @@ def story(
         system.kill()
         system.start()
 
-        # While the receiver keeps the answer back.
+        # While the receiver keeps the answer back. The new worker knows by now that it answers: of a receiver that it
+        # does not know, two at a time are out, and the held one might wait behind others.
+        awake = people.agent.api.comment_on(ticket["id"], "Awake")["id"]
+        story.confirmed.append(awake)
+        receiver.request("survivor", lambda body: body["notification"]["related_id"] == awake, "the one before it")
         receiver.hold()
         held = people.agent.api.comment_on(ticket["id"], "Held")["id"]
         story.confirmed.append(held)

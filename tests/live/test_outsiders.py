@@ -118,6 +118,7 @@ def test_a_person_cannot_touch_the_webhook_endpoint_of_another(cast: People) -> 
         ("PATCH", ""),
         ("DELETE", ""),
         ("POST", "/test"),
+        ("POST", "/check"),
         ("POST", "/rotate-secret"),
         ("GET", "/deliveries"),
     ):

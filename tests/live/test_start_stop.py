@@ -10,12 +10,12 @@ import pytest
 from .inbox import eventually
 from .system import REPOSITORY, START, installation
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.once]
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_it_stops_all_of_it_cleanly(tmp_path: Path, how: signal.Signals) -> None:
-    with installation(tmp_path) as system:
+    with installation(tmp_path, from_nothing=how == signal.SIGTERM) as system:
         system.start()
         assert len(system.survivors()) > 1
         assert system.stop(how) == 0

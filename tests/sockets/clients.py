@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+from abc import ABC, abstractmethod
 from itertools import count
 from typing import Any
 
@@ -35,11 +36,12 @@ class Closed(Exception):
         self.reason = reason
 
 
-class _Reader:
+class _Reader(ABC):
     """What arrives: (event name, payload) pairs, ended by Closed."""
 
+    @abstractmethod
     async def next_event(self) -> tuple[str, Payload]:
-        raise NotImplementedError
+        """Wait for it; raises Closed."""
 
     async def event(self, name: str, **fields: Any) -> Payload:
         """The next event of this name whose payload has these fields; what comes before it is skipped."""

@@ -41,7 +41,9 @@ def _layer(settings) -> None:
     """A channel layer of this test's own: on Redis, tests that run at the same time would hear each other."""
     layer = copy.deepcopy(settings.CHANNEL_LAYERS["default"])
     if "prefix" in layer["CONFIG"]:
-        layer["CONFIG"]["prefix"] = uuid4().hex
+        name = layer["CONFIG"]["prefix"] = uuid4().hex
+        # By its name a test finds its own connections, to cut them.
+        layer["CONFIG"]["hosts"] = [{"address": url, "client_name": name} for url in layer["CONFIG"]["hosts"]]
     settings.CHANNEL_LAYERS = {"default": layer}
 
 

@@ -101,6 +101,7 @@ fuzzing = settings(
 )
 
 
+@pytest.mark.once
 @fuzzing
 @given(frames=st.lists(frames, min_size=1, max_size=20))
 async def test_no_frame_breaks_a_plain_connection(fuzzed, frames):
@@ -176,6 +177,46 @@ async def test_no_packet_raises_in_the_server(server, stock, customer, agent, ca
                     while not (await socket.recv()).startswith("4399"):
                         pass
     assert (await other.ask("join", room="tickets"))["ok"] is True
+    assert [record for record in caplog.records if record.exc_info or record.levelno >= logging.ERROR] == []
+
+
+packets = (
+    st.text(max_size=200)
+    | st.binary(max_size=50)
+    | st.from_regex(r"4[0-7]{1,3}(/[a-z]*,)?[0-9]{0,3}-?[\[{].*", fullmatch=True)
+    | st.builds(
+        lambda name, arguments, ack: f"42{ack}{json.dumps([name, *arguments])}",
+        operation_names,
+        st.lists(st.dictionaries(argument_names, json_values, max_size=5) | json_values, max_size=3),
+        st.integers(0, 99) | st.just(""),
+    )
+)
+
+
+@pytest.mark.once
+@fuzzing
+@given(packets=st.lists(packets, min_size=1, max_size=20))
+async def test_no_packet_breaks_anybody_elses_connection(socketio_bystander, packets):
+    url, token, other = socketio_bystander
+    with contextlib.suppress(websockets.exceptions.ConnectionClosed):  # its own it may
+        async with websockets.connect(f"{url}/socket.io/?EIO=4&transport=websocket") as socket:
+            await socket.recv()
+            await socket.send("40" + json.dumps({"token": token}))
+            await socket.recv()
+            for packet in packets:
+                await socket.send(packet)
+            await socket.send('4299["leave",{"room":"tickets"}]')
+            async with asyncio.timeout(WAIT):
+                while not (await socket.recv()).startswith("4399"):
+                    pass
+    assert (await other.ask("leave", room="tickets"))["ok"] is True
+
+
+@pytest.fixture
+async def socketio_bystander(server, stock, customer, agent, monkeypatch, caplog) -> Any:
+    """A server, a token to send packets with, and somebody else's connection; nothing may be logged as an error."""
+    monkeypatch.setattr(limits, "OPERATIONS_AT_ONCE", 1e9)
+    yield server.replace("http", "ws"), token_of(customer), await stock({"token": token_of(agent)}).open()
     assert [record for record in caplog.records if record.exc_info or record.levelno >= logging.ERROR] == []
 
 

@@ -15,6 +15,7 @@ from notifications.expansion import expand_next_batch
 from notifications.models import Event, EventStream, Notification
 from notifications.payloads import encode
 from notifications.sockets import limits, replay
+from notifications.sockets.events import StreamEvent
 from notifications.sockets.hub import hub
 
 from .changes import change, do, published, summary, told
@@ -32,42 +33,44 @@ async def settled(condition: Any) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_it_is_in_the_groups_of_those_who_are_there(in_process_layer, plain, customer, agent, admin):
+async def test_it_is_in_the_stream_and_in_the_groups_of_those_who_are_there(
+    in_process_layer, plain, customer, agent, admin
+):
     assert hub.loop is None
     one = await plain(token_of(customer)).open()
     two = await plain(token_of(customer)).open()
     assert hub.loop is asyncio.get_running_loop()
-    assert groups() == {"public", f"user.{customer.pk}"}
+    assert groups() == {"stream", f"user.{customer.pk}"}
     staff = await plain(token_of(agent)).open()
     boss = await plain(token_of(admin)).open()
     everyone = {f"user.{user.pk}" for user in (customer, agent, admin)}
-    assert groups() == {"public", "staff", "admins", *everyone}
+    assert groups() == {"stream", "staff", *everyone}
     assert all(len(channels) == 1 for channels in in_process_layer.groups.values())
 
     await boss.close()
-    await settled(lambda: groups() == {"public", "staff", f"user.{customer.pk}", f"user.{agent.pk}"})
+    await settled(lambda: groups() == {"stream", "staff", f"user.{customer.pk}", f"user.{agent.pk}"})
     await one.close()
     await staff.close()
-    await settled(lambda: groups() == {"public", f"user.{customer.pk}"})
+    await settled(lambda: groups() == {"stream", f"user.{customer.pk}"})
     await two.close()
-    await settled(lambda: groups() == set())
+    await settled(lambda: groups() == {"stream"})
 
 
 async def test_a_changed_role_changes_the_groups(in_process_layer, plain, agent):
     client = await plain(token_of(agent)).open()
     await change(agent, role="customer")
     await client.event("resync_required")
-    assert groups() == {"public", f"user.{agent.pk}"}
+    await settled(lambda: groups() == {"stream", f"user.{agent.pk}"})
     await change(agent, role="admin")
     await client.event("resync_required")
-    assert groups() == {"public", "staff", "admins", f"user.{agent.pk}"}
+    await settled(lambda: groups() == {"stream", "staff", f"user.{agent.pk}"})
 
 
 async def test_memberships_are_renewed(in_process_layer, plain, customer, monkeypatch):
     monkeypatch.setattr(limits, "GROUP_RENEWAL", 0.01)
     await plain(token_of(customer)).open()
     in_process_layer.groups.clear()
-    await settled(lambda: groups() == {"public", f"user.{customer.pk}"})
+    await settled(lambda: groups() == {"stream", f"user.{customer.pk}"})
 
 
 async def test_an_event_that_is_sent_again_is_shown_once(connect, ticket, admin):
@@ -171,16 +174,6 @@ async def test_a_test_of_a_webhook_is_a_notification_only(connect, customer):
 
 
 # --- trouble ---------------------------------------------------------------------------------------------------------
-async def test_a_message_that_cannot_be_handled_asks_everyone_to_fetch_anew(connect, customer, ticket, caplog):
-    client = await connect(customer, "comments")
-    await get_channel_layer().group_send("public", {"type": "hub.event", "position": 1_000})
-    assert (await client.event("resync_required"))["reason"] == "gap"
-    assert "was lost" in caplog.text
-    await database_sync_to_async(EventStream.objects.filter(pk=1).update)(last_position=1_000, sent_position=1_000)
-    await do(Comment(ticket=ticket, content="Still here").post)
-    assert summary(await told(client)) == [("comment.update", "created"), ("notification", "comment_on_ticket")]
-
-
 async def test_rights_that_cannot_be_read_end_the_connection(plain, agent, ticket, monkeypatch, caplog):
     client = await plain(token_of(agent)).open()
     await client.ask("join", room="comments")
@@ -211,7 +204,7 @@ async def test_a_layer_that_is_down_refuses_with_a_reason(in_process_layer, plai
     assert (await client.closed()).code == 4503
     monkeypatch.undo()
     client = await plain(token_of(customer)).open()
-    assert groups() == {"public", f"user.{customer.pk}"}
+    assert groups() == {"stream", f"user.{customer.pk}"}
 
 
 async def test_a_group_that_could_not_be_joined_is_tried_again_for_the_next(
@@ -219,30 +212,30 @@ async def test_a_group_that_could_not_be_joined_is_tried_again_for_the_next(
 ):
     join = in_process_layer.group_add
 
-    async def not_public(group: str, channel: str) -> None:
-        if group == "public":
+    async def not_the_stream(group: str, channel: str) -> None:
+        if group == "stream":
             raise ConnectionError("no Redis")
         await join(group, channel)
 
     with monkeypatch.context() as patch:
-        patch.setattr(in_process_layer, "group_add", not_public)
+        patch.setattr(in_process_layer, "group_add", not_the_stream)
         await (await plain(token_of(customer)).connect()).closed()
     await plain(token_of(agent)).open()
-    await settled(lambda: groups() == {"public", "staff", f"user.{agent.pk}"})
+    await settled(lambda: groups() == {"stream", "staff", f"user.{agent.pk}"})
 
 
 async def test_too_much_happening_during_a_join_ends_the_connection(connect, ticket, agent, monkeypatch):
     monkeypatch.setattr(limits, "OUTBOX_FRAMES", 3)
     client = await connect(agent)
-    stand, handle, arrived = replay.standing, hub._on_event, threading.Event()
+    stand, take, arrived = replay.standing, hub._take, threading.Event()
 
-    async def on_event(message: Any) -> None:
-        await handle(message)
-        if message["position"] == last + 4:  # the first that is too many
+    async def take_and_tell(event: StreamEvent) -> None:
+        await take(event)
+        if event.position == last + 4:  # the first that is too many
             arrived.set()
 
     last = (await database_sync_to_async(EventStream.objects.get)(pk=1)).last_position
-    monkeypatch.setattr(hub, "_on_event", on_event)
+    monkeypatch.setattr(hub._stream, "_take", take_and_tell)
 
     def stand_while_much_happens(*arguments: Any) -> Any:
         for number in range(5):
@@ -272,7 +265,6 @@ async def test_stopping_tells_everyone_to_come_back(in_process_layer, plain, sto
 
 
 async def test_what_happened_before_a_connection_is_not_told_to_it(connect, customer, agent, ticket):
-    """Sent, but still on its way through the layer when the connection is opened."""
     first = await connect(agent)
     await do(Comment(ticket=ticket, content="Before").post)
     second = await connect(agent, "comments")

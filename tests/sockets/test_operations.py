@@ -6,7 +6,7 @@ from channels.db import database_sync_to_async
 from comments.models import Comment
 from helpdesk.accounts.models import Role
 from notifications.models import Notification
-from notifications.sockets import limits, operations
+from notifications.sockets import limits, operations, presence
 
 from .changes import do, summary, told
 from .clients import PlainClient, token_of
@@ -110,36 +110,37 @@ async def test_a_connection_is_in_a_limited_number_of_rooms(connect, customer, m
 
 
 # --- who is there ----------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    ("operation", "event", "seconds"),
-    [("typing", "typing", operations.TYPING_SECONDS), ("viewing", "presence", operations.VIEWING_SECONDS)],
-)
-async def test_those_who_look_at_a_ticket_know_of_each_other(
-    connect, ticket, customer, other_customer, agent, other_agent, operation, event, seconds
+async def test_those_who_look_at_a_ticket_know_who_writes(
+    connect, ticket, customer, other_customer, agent, other_agent
 ):
     room = f"ticket:{ticket.pk}"
     requester, colleague = await connect(customer, room), await connect(other_agent, room)
     elsewhere, stranger = await connect(other_agent, "tickets"), await connect(other_customer, "tickets")
     here, other_tab = await connect(agent, room), await connect(agent, room)
 
-    assert await here.ask(operation, ticket_id=str(ticket.pk)) == {"ok": True}
+    writing = {
+        "ticket_id": str(ticket.pk),
+        "person": {"id": str(agent.pk), "name": "Agent", "role": "agent"},
+        "expires_in": presence.TYPING_SECONDS,
+    }
+    assert await here.ask("typing", ticket_id=str(ticket.pk)) == {"ok": True}
+    assert await here.ask("typing", ticket_id=str(ticket.pk), active=False) == {"ok": True}
     for client in (requester, colleague):
-        assert await told(client) == [
-            (
-                event,
-                {
-                    "ticket_id": str(ticket.pk),
-                    "person": {"id": str(agent.pk), "name": "Agent", "role": "agent"},
-                    "expires_in": seconds,
-                },
-            )
-        ]
-    assert (await requester.ask(operation, ticket_id=str(ticket.pk)))["ok"] is True
+        assert await told(client) == [("typing", writing), ("typing", {**writing, "expires_in": 0})]
+    assert (await requester.ask("typing", ticket_id=str(ticket.pk)))["ok"] is True
     for client in (colleague, here, other_tab):
         [(_, payload)] = await told(client)
         assert payload["person"]["id"] == str(customer.pk)
     for client in (elsewhere, stranger, requester):
         assert await told(client) == []
+
+
+async def test_a_requester_does_not_learn_of_internal_notes_being_written(connect, ticket, customer, agent, admin):
+    room = f"ticket:{ticket.pk}"
+    requester, colleague, writer = [await connect(it, room) for it in (customer, admin, agent)]
+    await writer.ask("typing", ticket_id=str(ticket.pk), is_internal=True)
+    assert summary(await told(colleague)) == [("typing", "")]
+    assert await told(requester) == []
 
 
 async def test_a_staff_member_who_is_the_requester_is_told_once(connect, ticket, agent, other_agent):
@@ -164,7 +165,7 @@ async def test_who_may_not_see_a_ticket_is_not_told_and_tells_nobody(connect, ti
     await do(hand_over)
     for operation in ("typing", "viewing"):
         refused(await before.ask(operation, ticket_id=str(ticket.pk)), "not_found")
-        await watching.ask(operation, ticket_id=str(ticket.pk))
+        assert (await watching.ask(operation, ticket_id=str(ticket.pk)))["ok"] is True
     assert summary(await told(before)) == [("ticket.update", "removed")]
     assert summary(await told(watching)) == [("ticket.update", "updated")]
 
@@ -181,10 +182,10 @@ async def test_a_notification_is_read_by_its_owner_only(connect, ticket, custome
     for other in (agent, admin):
         refused(await (await connect(other)).ask("notification.read", id=id_), "not_found")
     assert await read_at() is None
-    assert await client.ask("notification.read", id=id_) == {"ok": True}
+    assert await client.ask("notification.read", id=id_) == {"ok": True, "unread": 0}
     first = await read_at()
     assert first is not None
-    assert await client.ask("notification.read", id=id_) == {"ok": True}
+    assert await client.ask("notification.read", id=id_) == {"ok": True, "unread": 0}
     assert await read_at() == first
 
 
@@ -195,6 +196,7 @@ async def test_a_notification_is_read_by_its_owner_only(connect, ticket, custome
         ("typing", {}, "invalid"),
         ("typing", {"ticket_id": "x"}, "not_found"),
         ("viewing", {"ticket_id": NOWHERE}, "not_found"),
+        ("viewing", {"ticket_id": NOWHERE, "active": False}, "not_found"),
         ("notification.read", {}, "invalid"),
         ("notification.read", {"id": "x"}, "not_found"),
         ("notification.read", {"id": NOWHERE}, "not_found"),
@@ -266,3 +268,9 @@ def test_the_budget_of_operations_comes_back(monkeypatch):
     for _ in range(limits.OPERATIONS_AT_ONCE):
         budget.spend()
     assert not budget.is_abused
+
+
+@pytest.mark.parametrize("flags", [{"active": "no"}, {"active": None}, {"is_internal": 1}], ids=str)
+async def test_flags_are_true_or_false(connect, ticket, customer, flags):
+    client = await connect(customer)
+    refused(await client.ask("typing", ticket_id=str(ticket.pk), **flags), "invalid")

@@ -22,6 +22,9 @@ class FakeDoor:
         self.ended: asyncio.Future[tuple[CloseCode, str, str]] = asyncio.get_running_loop().create_future()
         self.failure: Exception | None = None
 
+    def send_now(self, frame: str) -> bool:
+        return False
+
     async def send(self, frame: str) -> None:
         await self.open_.wait()
         if self.failure is not None:
@@ -30,7 +33,7 @@ class FakeDoor:
             self.sent.append(frame)
             self.arrived.notify_all()
 
-    async def end(self, code: CloseCode, code_name: str, reason: str) -> None:
+    async def end(self, code: CloseCode, code_name: str, reason: str, retry_after: float | None = None) -> None:
         self.ended.set_result((code, code_name, reason))
 
     async def has_sent(self, count: int) -> list[str]:
@@ -55,6 +58,42 @@ async def test_frames_go_out_in_order_after_the_first_ones(connection, door):
     for number in range(100):
         connection.queue(str(number))
     assert await door.has_sent(103) == ["ready", "ack", "queued before the start", *map(str, range(100))]
+
+
+async def test_what_the_transport_takes_at_once_needs_no_step_of_the_event_loop(connection, door):
+    connection.start()
+    await connection.outbox_empty()
+    connection.queue("a")
+    connection.queue("b")
+    assert door.sent == ["a", "b"]
+
+
+async def test_what_could_go_at_once_does_not_overtake_what_waits(connection, door, monkeypatch):
+    connection.start()
+    await connection.outbox_empty()
+    door.open_.clear()
+    connection.queue("a")
+    monkeypatch.setattr(door, "send_now", lambda frame: door.sent.append(frame) is None)
+    connection.queue("b")
+    assert door.sent == []
+    door.open_.set()
+    await door.has_sent(2)
+    await connection.outbox_empty()
+    connection.queue("c")
+    assert door.sent == ["a", "b", "c"]
+
+
+async def test_one_who_leaves_in_the_middle_of_a_frame_is_sent_nothing_more(connection, door):
+    connection.start()
+    await connection.outbox_empty()
+    door.open_.clear()
+    connection.queue("a")
+    connection.queue("b")
+    connection.gone()
+    door.open_.set()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert door.sent == []
 
 
 async def test_a_full_outbox_closes_the_connection(connection, door, monkeypatch):

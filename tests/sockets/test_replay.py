@@ -1,5 +1,8 @@
 """Coming back with a cursor: nothing missed, nothing twice, nothing that is not for one's eyes any more."""
 
+import asyncio
+import time
+
 import pytest
 from channels.db import database_sync_to_async
 
@@ -7,6 +10,8 @@ from comments.models import Comment
 from notifications import publisher
 from notifications.models import Event, EventStream
 from notifications.sockets import limits, replay
+from notifications.sockets.connection import Connection
+from notifications.sockets.hub import hub
 
 from .changes import change, do, summary, told
 
@@ -40,7 +45,7 @@ async def test_what_was_missed_comes_in_order_and_once_then_what_happens(connect
     cursor = await cursor_of(client)
     await do(say, ticket, *"abcde")
     answer = await client.ask("join", room="comments", after=cursor)
-    assert answer["cursor"] == cursor + 5
+    assert cursor <= answer["cursor"] <= cursor + 5  # as far as the process had come; the rest is told as it comes
     await do(say, ticket, "f")
     assert said(await told(client)) == list("abcdef")
 
@@ -64,6 +69,69 @@ async def test_what_happens_during_a_replay_comes_after_it(connect, ticket, agen
     assert said(events)[4:] == list("efghijkl")[: len(events) - 4]
     assert len(events) > 5
     assert [payload["cursor"] for _, payload in events] == list(range(cursor + 1, cursor + 1 + len(events)))
+
+
+async def test_another_role_is_told_in_its_place_among_what_happens_during_a_replay(
+    connect, ticket, agent, monkeypatch
+):
+    client = await connect(agent)
+    cursor = await cursor_of(client)
+    await do(say, ticket, "missed")
+    missed, more = replay.missed, iter([True])
+
+    def read_while_more_happens(*arguments):
+        if next(more, False):
+            say(ticket, "meanwhile")
+            agent.role = "admin"
+            agent.save()
+            publisher.publish_once()
+            last = replay.last_position()
+            for _ in range(1_000):
+                if hub._stream.position == last:
+                    return missed(*arguments)
+                time.sleep(0.01)
+            raise AssertionError("the hub did not take it in")
+        return missed(*arguments)
+
+    monkeypatch.setattr(replay, "missed", read_while_more_happens)
+    await client.ask("join", room="comments", after=cursor)
+    events = await told(client)
+    assert [name for name, _ in events] == ["comment.update", "comment.update", "resync_required", "user.update"]
+    assert said(events) == ["missed", "meanwhile"]
+    assert [payload["cursor"] for _, payload in events] == [cursor + 1, cursor + 2, cursor + 3, cursor + 3]
+
+
+async def test_what_is_on_its_way_still_comes_in_its_place(connect, ticket, agent, monkeypatch):
+    """The log is ahead of this process: no room is shown further than the others, or its cursors would jump ahead."""
+    monkeypatch.setattr(limits, "LOOK_EVERY", 3600)
+    await change(ticket, assignee=agent)
+    client = await connect(agent, "tickets")
+    cursor = await cursor_of(client)
+    with monkeypatch.context() as patch:
+        patch.setattr(publisher, "send_to_layer", lambda messages: None)
+        await do(say, ticket, "On its way", author=ticket.requester)
+        await change(agent, role="admin")
+        last = await database_sync_to_async(replay.last_position)()
+    assert (await client.ask("join", room="comments", after=cursor))["cursor"] == cursor == last - 2
+    events = await told(client)
+    assert [name for name, _ in events] == ["comment.update", "notification", "resync_required", "user.update"]
+    assert [payload["cursor"] for _, payload in events] == [cursor + 1, cursor + 1, cursor + 2, cursor + 2]
+
+
+async def test_one_who_comes_from_a_process_that_is_ahead_of_this_one_is_told_nothing_again(
+    connect, ticket, agent, monkeypatch
+):
+    monkeypatch.setattr(limits, "LOOK_EVERY", 3600)
+    await connect(agent)
+    with monkeypatch.context() as patch:
+        patch.setattr(publisher, "send_to_layer", lambda messages: None)
+        await do(say, ticket, "Told there", "Not told")
+        cursor = await database_sync_to_async(replay.last_position)() - 1
+        client = await connect(agent, after=cursor)
+    assert (await client.ask("join", room="comments"))["cursor"] == cursor
+    assert (await client.ask("join", room=f"ticket:{ticket.pk}"))["cursor"] == cursor
+    assert said(await told(client)) == ["Not told"]
+    await expects_resync(client, "unknown_cursor", after=2**40)
 
 
 async def test_rooms_that_overlap_repeat_nothing(connect, ticket, agent):
@@ -101,6 +169,24 @@ async def test_a_connection_that_comes_back_gets_its_notifications_and_rooms(con
     ]
     assert said(events) == ["Missed 1", "Missed 2", "Live"]
     assert [payload["data"]["content"] for name, payload in events if name == "notification"] == said(events)
+
+
+async def test_a_room_is_resumed_once_and_only_by_who_has_just_come_back(connect, ticket, agent, monkeypatch):
+    """Who opens one page after the other has fetched each: there is nothing to replay, least of all once more."""
+    first = await connect(agent)
+    cursor = await cursor_of(first)
+    await first.close()
+    await do(say, ticket, "a")
+    again = await connect(agent, "comments", after=cursor)
+    assert said(await told(again)) == ["a"]
+    await again.ask("leave", room="comments")
+    await again.ask("join", room="comments")
+    assert said(await told(again)) == []
+    await again.close()
+
+    monkeypatch.setattr(limits, "RESUME_SECONDS", 0)
+    later = await connect(agent, "comments", after=cursor)
+    assert said(await told(later)) == []
 
 
 async def test_articles_and_people_are_among_ones_own(connect, admin, make_user, article):
@@ -158,9 +244,15 @@ async def expects_resync(client, reason, **arguments):
     assert resync["message"]
 
 
+def prune(until):
+    """As retention does it: the log is not whole up to `until`."""
+    Event.objects.filter(position__lte=until).delete()
+    EventStream.objects.update(pruned_position=until)
+
+
 async def test_a_cursor_that_is_too_old_asks_for_a_fresh_fetch_and_goes_on(connect, ticket, agent):
     await do(say, ticket, "a", "b", "c")
-    await database_sync_to_async(Event.objects.filter(position__lt=4).delete)()
+    await do(prune, 3)
     client = await connect(agent)
     await expects_resync(client, "cursor_too_old", after=1)
     await do(say, ticket, "d")
@@ -170,7 +262,7 @@ async def test_a_cursor_that_is_too_old_asks_for_a_fresh_fetch_and_goes_on(conne
 async def test_the_oldest_cursor_that_is_whole_is_replayed(connect, ticket, agent):
     await do(say, ticket, "a", "b", "c")
     last = (await database_sync_to_async(EventStream.objects.get)(pk=1)).last_position
-    await database_sync_to_async(Event.objects.filter(position__lt=last - 1).delete)()
+    await do(prune, last - 2)
     client = await connect(agent)
     await client.ask("join", room="comments", after=last - 2)
     assert said(await told(client)) == ["b", "c"]
@@ -179,7 +271,7 @@ async def test_the_oldest_cursor_that_is_whole_is_replayed(connect, ticket, agen
 async def test_a_log_that_was_emptied_is_too_old_for_every_cursor_but_the_last(connect, ticket, agent):
     await do(say, ticket, "a", "b")
     last = (await database_sync_to_async(EventStream.objects.get)(pk=1)).last_position
-    await database_sync_to_async(Event.objects.all().delete)()
+    await do(prune, last)
     client = await connect(agent)
     assert (await client.ask("join", room="comments", after=last))["cursor"] == last
     assert await told(client) == []
@@ -210,3 +302,69 @@ async def test_coming_back_too_late_is_told_once(connect, ticket, customer, monk
     again = await connect(customer, "tickets", "comments", after=cursor)
     [(name, payload)] = await told(again)
     assert (name, payload["reason"]) == ("resync_required", "missed_too_much")
+
+
+@pytest.mark.parametrize("role", ["admin", "customer"])
+async def test_a_role_that_changed_meanwhile_asks_for_a_fresh_fetch(connect, ticket, agent, role):
+    """The log tells nobody of the tickets that they see, or do not see, since then."""
+    client = await connect(agent)
+    cursor = await cursor_of(client)
+    await client.close()
+    await change(agent, name="Agent in Chief")
+    again = await connect(agent, "tickets", "comments", after=cursor)
+    assert summary(await told(again)) == []
+    await again.close()
+    await change(agent, role=role)
+    again = await connect(agent, "tickets", "comments", after=cursor)
+    [(name, payload)] = await told(again)
+    assert (name, payload["reason"]) == ("resync_required", "role_changed")
+
+
+async def test_when_everybody_comes_back_at_once_few_are_replayed_at_a_time(connect, ticket, agent, monkeypatch):
+    monkeypatch.setattr(limits, "REPLAYS_AT_ONCE", 2)
+    monkeypatch.setattr(limits, "REPLAY_PAGE", 2)
+    first = await connect(agent)
+    cursor = await cursor_of(first)
+    await first.close()
+    await hub.stop()
+    await do(say, ticket, *"abcdef")
+    replaying, most, cover = set(), [], hub._cover_now
+
+    async def counted(connection, room, after):
+        if after is not None:
+            replaying.add(connection)
+            most.append(len(replaying))
+        try:
+            return await cover(connection, room, after)
+        finally:
+            replaying.discard(connection)
+
+    monkeypatch.setattr(hub, "_cover_now", counted)
+    clients = await asyncio.gather(*(connect(agent, "comments", after=cursor) for _ in range(6)))
+    for client in clients:
+        assert said(await told(client)) == list("abcdef")
+    assert max(most) == 2
+
+
+async def test_a_replay_that_nobody_reads_lets_others_go_on(connect, ticket, agent, monkeypatch):
+    monkeypatch.setattr(limits, "REPLAYS_AT_ONCE", 1)
+    monkeypatch.setattr(limits, "REPLAY_TURN", 0.05)
+    client = await connect(agent)
+    cursor = await cursor_of(client)
+    await do(say, ticket, *"abc")
+    reading, may_go_on = Connection.outbox_empty, asyncio.Event()
+
+    async def first_one_does_not_read(connection):
+        if connection.person.id == agent.pk:
+            await may_go_on.wait()
+        await reading(connection)
+
+    monkeypatch.setattr(Connection, "outbox_empty", first_one_does_not_read)
+    stuck = asyncio.create_task(client.ask("join", room="comments", after=cursor))
+    other = await connect(ticket.requester)
+    assert (await other.ask("join", room="comments", after=cursor))["ok"] is True
+    assert said(await told(other)) == list("abc")
+    assert not stuck.done()
+    may_go_on.set()
+    assert (await stuck)["ok"] is True
+    assert said(await told(client)) == list("abc")

@@ -1,10 +1,16 @@
 """Who is told what: every room, both doors, before and after a right is lost or won."""
 
+import asyncio
+import threading
+
 import pytest
+from django.db import connections
 
 from comments.models import Comment
 from helpdesk.accounts.models import Role, User
 from knowledge.models import Article, ArticleStatus
+from notifications import publisher
+from notifications.sockets import replay
 from tickets.models import Attachment, Ticket
 
 from .changes import change, do, summary, told
@@ -186,3 +192,107 @@ async def test_deactivation_ends_the_connection_before_anything_else_is_told(con
         await client.next_event()
     if isinstance(client, PlainClient):
         assert (ended.value.code, bool(ended.value.reason)) == (4401, True)
+
+
+async def test_a_revocation_does_not_wait_for_those_who_come_back(connect, agent, admin, monkeypatch):
+    """While a replay keeps the database's thread: a lost right is lost all the same."""
+    revoked, returning = await connect(agent), await connect(admin)
+    missed, is_read, may_go_on = replay.missed, threading.Event(), threading.Event()
+
+    def read_slowly(*arguments):
+        is_read.set()
+        assert may_go_on.wait(20)
+        return missed(*arguments)
+
+    def deactivate() -> None:
+        agent.deactivate()
+        publisher.publish_once()
+        connections.close_all()
+
+    monkeypatch.setattr(replay, "missed", read_slowly)
+    joining = asyncio.create_task(returning.ask("join", room="comments", after=0))
+    try:
+        assert await asyncio.to_thread(is_read.wait, 10)
+        await asyncio.to_thread(deactivate)
+        await revoked.closed()
+        assert not joining.done()
+    finally:
+        may_go_on.set()
+        assert (await joining)["ok"] is True
+
+
+# --- what passes -----------------------------------------------------------------------------------------------------
+async def signs(client) -> list[str]:
+    """The names of the passing things the client was told of, up to now."""
+    return [name for name, _ in await told(client) if name in ("typing", "presence")]
+
+
+async def test_who_types_in_a_ticket_is_told_to_whom_it_belongs_at_that_moment(
+    connect, ticket, customer, other_customer, agent
+):
+    room = f"ticket:{ticket.pk}"
+    requester, staff = await connect(customer, room), await connect(agent, room)
+    for operation in ("typing", "viewing"):
+        assert (await staff.ask(operation, ticket_id=str(ticket.pk)))["ok"] is True
+    assert await signs(requester) == ["typing"]  # who looks is told to staff only
+
+    await change(ticket, requester=other_customer)
+    successor = await connect(other_customer, room)
+    for operation in ("typing", "viewing"):
+        assert (await staff.ask(operation, ticket_id=str(ticket.pk)))["ok"] is True
+        # Still in the room, and not to be heard there either.
+        assert (await requester.ask(operation, ticket_id=str(ticket.pk)))["error"]["code"] == "not_found"
+    assert await signs(requester) == []
+    assert await signs(successor) == ["typing"]
+    assert await signs(staff) == []
+
+    await change(ticket, requester=customer)
+    assert (await staff.ask("typing", ticket_id=str(ticket.pk)))["ok"] is True
+    assert await signs(requester) == ["typing"]
+    assert await signs(successor) == []
+
+
+async def test_who_is_not_staff_any_more_is_not_told_who_types_or_looks(connect, ticket, agent, other_agent):
+    room = f"ticket:{ticket.pk}"
+    demoted, staff = await connect(agent, room), await connect(other_agent, room)
+    await change(agent, role=Role.CUSTOMER)
+    for operation in ("typing", "viewing"):
+        assert (await staff.ask(operation, ticket_id=str(ticket.pk)))["ok"] is True
+    assert await signs(demoted) == []
+    assert (await demoted.ask("typing", ticket_id=str(ticket.pk)))["error"]["code"] == "not_found"
+
+
+async def test_who_is_no_administrator_any_more_is_told_nothing_of_people(connect, admin, customer, other_customer):
+    client = await connect(admin, "users")
+    await change(other_customer, name="While it was theirs")
+    assert "While it was theirs" in str(await told(client))
+    await change(admin, role=Role.AGENT)
+    await told(client)
+    await change(other_customer, name="Not theirs any more")
+    await change(customer, name="Nor this")
+    assert await told(client) == []
+
+
+async def test_what_hangs_on_a_ticket_goes_with_it(connect, ticket, customer, other_customer, comment):
+    """Changed after the ticket moved, by the scope that the thing has then: not by the one it was opened under."""
+    client = await connect(customer, *EVERY_ROOM, f"ticket:{ticket.pk}")
+    file = attachment(ticket)
+    await do(file.save)
+    await told(client)
+    await change(ticket, requester=other_customer)
+    await change(comment, content="After the move")
+    await change(file, filename="after.png")
+    await do(comment.delete)
+    await do(file.delete)
+    await do(ticket.delete)
+    assert summary(await told(client)) == [("ticket.update", "removed")]
+
+
+async def test_another_assignee_changes_nobodys_rights(connect, ticket, customer, agent, other_agent):
+    client, colleague = await connect(customer, "tickets"), await connect(agent, "tickets")
+    await change(ticket, assignee=other_agent)
+    await change(ticket, assignee=None)
+    for it in (client, colleague):
+        assert [name for name in summary(await told(it)) if name[0] == "ticket.update"] == [
+            ("ticket.update", "updated")
+        ] * 2

@@ -1,4 +1,4 @@
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
 
 import pytest
@@ -339,6 +339,50 @@ def test_a_refusal_passes_through_urllib3_and_requests_unwrapped():
 def test_which_addresses_are_refused_and_why(address, reason):
     found = is_refused(ip_address(address), PRODUCTION)
     assert found is None if reason is None else reason in (found or "")
+
+
+# The registries' list by itself: whatever the table in the code says, both ends of each network are refused, and where
+# a network ends is told to the address.
+REFUSED_IPV4 = [
+    *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "168.63.129.16/32", "169.254.0.0/16", "172.16.0.0/12"),
+    *("192.0.0.0/24", "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16"),
+    *("192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4"),
+]
+REFUSED_IPV6 = [
+    *("::/8", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "0100::/8", "0200::/7", "0400::/6", "0800::/5", "1000::/4"),
+    *("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20"),
+    *("4000::/3", "6000::/3", "8000::/3", "a000::/3", "c000::/3", "e000::/4", "f000::/5", "f800::/6"),
+    *("fc00::/7", "fe00::/9", "fe80::/10", "fec0::/10", "ff00::/8"),
+]
+
+
+@pytest.mark.parametrize("network", [ip_network(text) for text in REFUSED_IPV4 + REFUSED_IPV6], ids=str)
+def test_every_network_of_the_list_is_refused_from_its_first_address_to_its_last(network):
+    first, last = network[0], network[-1]
+    for address in (first, network[network.num_addresses // 2], last):
+        # What is mapped is the IPv4 address inside, which may be a public one.
+        if getattr(address, "ipv4_mapped", None) is None:
+            assert is_refused(address, PRODUCTION), address
+    if network.version == 4:
+        for address in (first, last):
+            for mapped in (f"::ffff:{address}", f"::{address}", f"64:ff9b::{address}"):
+                assert is_refused(ip_address(mapped), PRODUCTION), mapped
+            octets = int(address).to_bytes(4)
+            assert is_refused(ip_address(f"2002:{octets[:2].hex()}:{octets[2:].hex()}::1"), PRODUCTION)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [ip_network(text) for text in [*REFUSED_IPV4, "2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48"]],
+    ids=str,
+)
+def test_the_neighbours_of_a_refused_network_are_not_refused_with_it(network):
+    lists = [ip_network(text) for text in REFUSED_IPV4 + REFUSED_IPV6]
+    for number in (int(network[0]) - 1, int(network[-1]) + 1):
+        if 0 <= number < 2**network.max_prefixlen:
+            neighbour = type(network[0])(number)
+            expected = any(neighbour in other for other in lists)
+            assert bool(is_refused(neighbour, PRODUCTION)) == expected, neighbour
 
 
 @given(st.ip_addresses())

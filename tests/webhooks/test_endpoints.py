@@ -1,7 +1,11 @@
 """URLs, secrets and states of endpoints, through the API."""
 
+import contextlib
+from datetime import timedelta
+
 import pytest
-from standardwebhooks import Webhook
+from django.utils import timezone
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from comments.models import Comment
 from helpdesk.changes.actor import acting_as
@@ -86,6 +90,7 @@ def test_nobody_but_the_owner_and_administrators_reach_an_endpoint(api, customer
     one = f"/api/webhook-endpoints/{endpoint.pk}"
     for method, url in [
         ("get", one), ("patch", one), ("delete", one), ("post", f"{one}/rotate-secret"), ("post", f"{one}/test"),
+        ("post", f"{one}/check"),
         ("get", f"{one}/deliveries"), ("post", f"{one}/recover"),
     ]:  # fmt: skip
         for stranger in (other_customer, agent):
@@ -114,6 +119,30 @@ def test_create_filter_pause_rotate(api, customer):
     assert client.get(one).status_code == 404
 
 
+def test_another_url_keeps_a_paused_endpoint_paused_and_revives_a_disabled_one(api, customer):
+    client = api(customer)
+    endpoint, _ = endpoints.create(customer, URL)
+    one = f"/api/webhook-endpoints/{endpoint.pk}"
+    endpoints.pause(endpoint)
+    assert client.patch(one, {"url": f"{URL}/2"}).json()["state"] == "paused"
+    assert client.patch(one, {"url": f"{URL}/3", "state": "active"}).json()["state"] == "active"
+    endpoint.refresh_from_db()
+    endpoints.disable(endpoint, "It answered 410 Gone.")
+    assert client.patch(one, {"description": "x"}).json()["state"] == "disabled"
+    moved = client.patch(one, {"url": f"{URL}/4"}).json()
+    assert (moved["state"], moved["disabled_reason"]) == ("active", "")
+    endpoint.refresh_from_db()
+    assert endpoint.holding
+
+
+def test_the_first_url_stays_paused_when_it_is_set_anew(api, customer):
+    endpoint, _ = endpoints.create(customer, URL, is_primary=True)
+    endpoints.pause(endpoint)
+    assert api(customer).put("/api/users/me/webhook", {"webhook_url": f"{URL}/2"}).status_code == 200
+    endpoint.refresh_from_db()
+    assert (endpoint.url, endpoint.state) == (f"{URL}/2", "paused")
+
+
 def test_there_is_a_limit(api, customer, settings):
     settings.MAX_WEBHOOK_ENDPOINTS = 1
     endpoints.create(customer, URL)
@@ -126,6 +155,47 @@ def test_the_secret_is_encrypted_at_rest(customer):
     row = WebhookEndpoint.objects.values().get()
     assert secret not in str(row)
     assert endpoint.secrets() == [secret]
+
+
+@pytest.mark.django_db(transaction=True)
+class TestRotating:
+    def signed_by(self, client, receiver, one, *secrets):
+        """Which of the secrets the receiver may have, to verify what is sent now; the package is the judge."""
+        assert client.post(f"{one}/test").json()["status"] == 200
+        head, _, body = receiver.requests[-1].partition(b"\r\n\r\n")
+        headers = dict(line.lower().split(": ", 1) for line in head.decode().split("\r\n")[1:])
+        headers["webhook-signature"] = head.decode().partition("webhook-signature: ")[2].split("\r\n")[0]
+        taken = []
+        for secret in secrets:
+            with contextlib.suppress(WebhookVerificationError):
+                Webhook(secret).verify(body, headers)
+                taken.append(secret)
+        return taken
+
+    def test_both_sign_until_the_overlap_ends_and_a_second_rotation_ends_the_oldest(self, api, customer):
+        client = api(customer)
+        with Receiver(answering(OK)) as receiver:
+            made = client.post("/api/webhook-endpoints", {"url": receiver.url()}).json()
+            one, first = f"/api/webhook-endpoints/{made['id']}", made["secret"]
+            assert self.signed_by(client, receiver, one, first) == [first]
+            second = client.post(f"{one}/rotate-secret").json()["secret"]
+            assert self.signed_by(client, receiver, one, first, second) == [first, second]
+            # Two sign, never three.
+            third = client.post(f"{one}/rotate-secret").json()["secret"]
+            assert self.signed_by(client, receiver, one, first, second, third) == [second, third]
+            until = WebhookEndpoint.objects.get().previous_secret_until
+            assert timedelta(hours=23) < until - timezone.now() <= timedelta(hours=24)
+            WebhookEndpoint.objects.update(previous_secret_until=timezone.now())
+            assert self.signed_by(client, receiver, one, first, second, third) == [third]
+
+    def test_another_url_ends_the_old_secret_and_an_overlap_at_once(self, api, customer):
+        client = api(customer)
+        with Receiver(answering(OK)) as receiver:
+            made = client.post("/api/webhook-endpoints", {"url": receiver.url()}).json()
+            one, first = f"/api/webhook-endpoints/{made['id']}", made["secret"]
+            second = client.post(f"{one}/rotate-secret").json()["secret"]
+            third = client.patch(one, {"url": receiver.url(path="/other")}).json()["secret"]
+            assert self.signed_by(client, receiver, one, first, second, third) == [third]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -163,10 +233,95 @@ def test_redeliver_and_recover(api, customer, ticket, admin):
     WebhookDelivery.objects.update(state="exhausted", next_attempt_at=None, attempt_count=10)
     client = api(customer)
     recovered = client.post(f"/api/webhook-endpoints/{endpoint.pk}/recover", {"since": "2020-01-01T00:00:00Z"})
-    assert recovered.json() == {"count": 1}
+    assert recovered.status_code == 202
+    assert (recovered.json()["state"], recovered.json()["released"]) == ("finished", 1)
     assert client.post(f"/api/webhook-deliveries/{delivery.pk}/redeliver").json()["state"] == "pending"
     assert client.get(f"/api/webhook-deliveries/{delivery.pk}").json()["attempts"] == []
     listed = client.get(f"/api/webhook-endpoints/{endpoint.pk}/deliveries").json()["results"]
     assert [row["webhook_id"] for row in listed] == [delivery.message_id]
     endpoints.pause(endpoint)
     assert client.post(f"/api/webhook-deliveries/{delivery.pk}/redeliver").status_code == 409
+
+
+def test_redelivering_what_is_pruned_meanwhile_is_not_found(api, customer, ticket, admin, monkeypatch, refusal):
+    endpoints.create(customer, URL)
+    with acting_as(admin):
+        Comment(ticket=ticket, author=admin, content="x").post()
+    delivery = WebhookDelivery.objects.get()
+    WebhookDelivery.objects.update(state="exhausted", next_attempt_at=None)
+
+    def pruned_first(chosen):
+        WebhookDelivery.objects.all().delete()
+        return 0
+
+    monkeypatch.setattr("notifications.api.recovery.recovery.redeliver", pruned_first)
+    refusal(api(customer).post(f"/api/webhook-deliveries/{delivery.pk}/redeliver"), 404, "not_found")
+
+
+def test_rate_limit_and_order(api, customer, refusal):
+    client = api(customer)
+    created = client.post("/api/webhook-endpoints", {"url": URL, "rate_limit": 5, "ordered": True}).json()
+    assert (created["rate_limit"], created["ordered"]) == (5, True)
+    path = f"/api/webhook-endpoints/{created['id']}"
+    assert client.patch(path, {"description": "x"}).json()["rate_limit"] == 5
+    changed = client.patch(path, {"rate_limit": None, "ordered": False}, format="json").json()
+    assert (changed["rate_limit"], changed["ordered"]) == (None, False)
+    for wrong in (0, -1, 1001, "fast"):
+        refusal(client.patch(path, {"rate_limit": wrong}), 400, "validation_error", "rate_limit")
+
+
+def test_a_change_leaves_alone_what_the_engine_writes(api, customer, monkeypatch):
+    endpoint, _ = endpoints.create(customer, URL)
+    found = WebhookEndpoint.objects.visible_to(customer).select_related("owner").get()
+    WebhookEndpoint.objects.update(breaker="open", holding=True, consecutive_failures=7)
+    monkeypatch.setattr("notifications.api.endpoints.get_object_or_404", lambda *args, **kwargs: found)
+    assert api(customer).patch(f"/api/webhook-endpoints/{endpoint.pk}", {"description": "x"}).status_code == 200
+    endpoint.refresh_from_db()
+    assert (endpoint.breaker, endpoint.holding, endpoint.consecutive_failures) == ("open", True, 7)
+
+
+def test_deliveries_are_filtered_by_state_type_and_time(api, customer, ticket, admin, refusal):
+    endpoint, _ = endpoints.create(customer, URL)
+    with acting_as(admin):
+        comment = Comment(ticket=ticket, author=admin, content="x").post()
+        comment.content = "y"
+        comment.save()
+    WebhookDelivery.objects.filter(notification__type="comment_updated").update(
+        state="exhausted", created_at="2025-01-02T00:00:00Z"
+    )
+    client, path = api(customer), f"/api/webhook-endpoints/{endpoint.pk}/deliveries"
+
+    def found(**query):
+        response = client.get(path, query)
+        assert response.status_code == 200
+        return [row["notification"]["type"] for row in response.json()["results"]]
+
+    assert found() == ["comment_on_ticket", "comment_updated"]
+    assert found(type="comment_updated") == found(state="exhausted") == ["comment_updated"]
+    assert found(type=["comment_updated", "comment_on_ticket"]) == found(state=["exhausted", "pending"]) == found()
+    assert found(created_before="2025-01-02T00:00:00Z") == []
+    assert found(created_before="2025-01-02T00:00:01Z") == ["comment_updated"]
+    assert found(created_after="2025-01-02T00:00:00Z", created_before="2025-01-03T00:00:00Z") == ["comment_updated"]
+    assert found(created_after="2025-01-02T00:00:01Z", state="exhausted") == []
+    for bad in ({"state": "lost"}, {"type": "nonsense"}, {"created_after": "yesterday"}, {"status": "held"}):
+        refusal(client.get(path, bad), 400, "validation_error", *bad)
+
+
+@pytest.mark.django_db(transaction=True)
+class TestChecking:
+    def test_answers_what_the_receiver_takes(self, api, customer):
+        with Receiver(answering(OK)) as receiver:
+            endpoint, _secret = endpoints.create(customer, receiver.url())
+            response = api(customer).post(f"/api/webhook-endpoints/{endpoint.pk}/check")
+        assert response.status_code == 200
+        answer = response.json()
+        assert answer["passed"] is False
+        failed = {check["code"] for check in answer["checks"] if not check["passed"]}
+        assert {"unsigned", "bad_signature", "stale"} <= failed
+        assert all(check["advice"] for check in answer["checks"] if not check["passed"])
+        assert not endpoint.deliveries.exists()
+
+    def test_our_own_receiver_is_not_asked(self, api, customer):
+        endpoint, _secret = endpoints.create(customer, endpoints.INTERNAL_RECEIVER)
+        response = api(customer).post(f"/api/webhook-endpoints/{endpoint.pk}/check")
+        assert (response.status_code, response.json()["error"]["code"]) == (409, "internal_receiver")

@@ -2,16 +2,21 @@
 
 import json
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 from standardwebhooks import Webhook
 
 from comments.models import Comment
 from helpdesk.changes.actor import acting_as
+from helpdesk.changes.identifiers import uuid7
 from helpdesk.changes.unit import unit
 from notifications.models import Event, ReceivedWebhook, WebhookDelivery
-from notifications.webhooks import endpoints, queue
+from notifications.numbering import number_events
+from notifications.webhooks import endpoints, lanes, queue
 from notifications.webhooks.engine import Engine
 from tests.webhooks.receiver import OK, Receiver, answering, then
 
@@ -47,6 +52,13 @@ def running(engine: Engine) -> threading.Thread:
     thread = threading.Thread(target=run)
     thread.start()
     return thread
+
+
+def until(condition, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.1)  # in SQLite's memory a reader keeps the writer away
 
 
 def parts(request: bytes) -> tuple[dict[str, str], bytes]:
@@ -85,7 +97,7 @@ def test_a_retry_sends_the_same_bytes_with_a_new_signature_time(comment, custome
         engine.run()
         assert states() == ["retrying"]
         Comment.objects.get().delete_for_good()  # whatever becomes of the comment, the body is what it was
-        queue.redeliver(WebhookDelivery.objects.all())
+        queue.redeliver(WebhookDelivery.objects.all(), by_hand=True)
         engine.run()
     (first, first_body), (second, second_body) = map(parts, receiver.requests)
     assert first_body == second_body
@@ -94,31 +106,157 @@ def test_a_retry_sends_the_same_bytes_with_a_new_signature_time(comment, custome
     assert states() == ["delivered"]
 
 
-def test_hanging_and_refusing_receivers_hold_up_nobody(comment, customer, agent, ticket, engine, settings):
-    """The healthy endpoint gets all of its deliveries while the hanging one still holds its share of the slots."""
-    all_there = threading.Event()
-    healthy_requests = []
+def test_tells_the_events_place_in_the_stream_on_every_attempt(comment, customer, engine):
+    """Here no publisher has been: the engine gives the event its position itself."""
+    with Receiver(answering(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n", OK)) as receiver:
+        endpoints.create(customer, receiver.url())
+        comment(3)
+        assert Event.objects.filter(position=None).exists()
+        engine.run()
+        WebhookDelivery.objects.filter(state="retrying").update(next_attempt_at=timezone.now())
+        engine.run()
+    told: dict[str, set[str]] = {}
+    for headers, _ in map(parts, receiver.requests):
+        told.setdefault(headers["webhook-id"], set()).add(headers["helpdesk-sequence"])
+    assert len(receiver.requests) == 4
+    assert told == {
+        delivery.message_id: {str(delivery.notification.event.position)}
+        for delivery in WebhookDelivery.objects.select_related("notification__event")
+    }
+    assert number_events() == 0
 
-    def healthy(line):
-        while request := line.read():
-            healthy_requests.append(request)
+
+def test_a_late_commit_is_not_passed_over_by_what_the_engine_numbers(comment, customer, engine):
+    """Positions follow what is committed: ids that come late get later ones, and readers of the cursor see them."""
+    late = Event(id=uuid7(), entity="comment", action="created", entity_id=uuid7(), visibility="staff")
+    with Receiver(answering(OK)) as receiver:
+        endpoints.create(customer, receiver.url())
+        comment(2)
+        engine.run()
+    seen = max(Event.objects.values_list("position", flat=True))
+    late.payload_staff = "{}"
+    late.save(force_insert=True)  # an older id than those that are numbered
+    number_events()
+    late.refresh_from_db()
+    assert late.position == seen + 1
+
+
+def test_news_passes_announcements_that_wait_here_already(comment, customer, admin, engine):
+    slow, _ = endpoints.create(customer, "http://127.0.0.1:9/announced")
+    comment(2)
+    WebhookDelivery.objects.update(priority=1)
+    assert engine._claim() == 2
+    other, _ = endpoints.create(customer, "http://127.0.0.1:9/news")
+    comment(1)
+    WebhookDelivery.objects.filter(endpoint=slow, state="pending").delete()
+    assert engine._claim() == 1
+    assert [item.delivery.endpoint_id for item in engine._waiting] == [other.pk, slow.pk, slow.pk]
+    engine.stop()
+    engine.run()
+    assert states() == ["pending", "pending", "pending"]
+
+
+class TestIsolation:
+    """Receivers that hang and refuse are there from the first moment, and hold up nobody. Nothing here is a time."""
+
+    BAD = 6
+    FAST, SLOW = 8, 32
+
+    @pytest.fixture
+    def engine(self):
+        return Engine(concurrency=self.FAST, per_endpoint=4, linger=0, slow_concurrency=self.SLOW)
+
+    def test_healthy_deliveries_arrive_while_others_hang(self, comment, customer, engine):
+        """More endpoints hang than there are fast slots left beside them, and each has as much to get as the good."""
+        with Receiver(answering(OK)) as good, Receiver(then(lambda line: line.hang())) as hanging:
+            for number in range(self.BAD):
+                endpoints.create(customer, hanging.url(path=f"/hangs/{number}"))
+                endpoints.create(customer, f"http://127.0.0.1:9/refuses/{number}")
+            healthy, _ = endpoints.create(customer, good.url())
+            comment(20)
+            thread = running(engine)
+            mine = WebhookDelivery.objects.filter(endpoint=healthy)
+            until(lambda: mine.filter(state="delivered").count() == 20)
+            # They hang still, every one of them that was given anything.
+            assert WebhookDelivery.objects.filter(attempts__error_code="timeout").count() == 0
+            until(lambda: WebhookDelivery.objects.filter(state="sending").count() == hanging.connections)
+            assert self.BAD <= hanging.connections <= 2 * self.BAD
+            # And they hold no slot of those who answer.
+            until(lambda: engine.lanes.fast_free == self.FAST)
+            assert engine.lanes.slow_free == self.SLOW - hanging.connections
+            comment(5)
+            engine.wake()
+            until(lambda: mine.filter(state="delivered").count() == 25)
+            assert hanging.connections <= 2 * self.BAD
+            engine.stop()
+            # Leaving the block closes the hanging connections, and with them the engine comes to its end.
+        thread.join(30)
+        assert not thread.is_alive()
+        refused = WebhookDelivery.objects.filter(endpoint__url__contains="refuses")
+        assert set(refused.values_list("state", flat=True)) <= {"retrying", "held"}
+        assert refused.filter(attempt_count__gt=1).count() == 0
+
+    def test_control_with_fast_slots_only_the_healthy_ones_wait(self, comment, customer, monkeypatch):
+        """Without the slow lane the hanging ones have all of the slots: what the test above must be able to see."""
+        monkeypatch.setattr(lanes, "UNKNOWN_SHARE", 1.0)
+        monkeypatch.setattr(lanes.Lanes, "sort", lambda self: None)
+        engine = Engine(concurrency=self.BAD, per_endpoint=4, linger=0, slow_concurrency=1)
+        with Receiver(answering(OK)) as good, Receiver(then(lambda line: line.hang())) as hanging:
+            for number in range(self.BAD):
+                endpoints.create(customer, hanging.url(path=f"/hangs/{number}"))
+            comment(2)
+            thread = running(engine)
+            until(lambda: hanging.connections == self.BAD)
+            endpoints.create(customer, good.url())
+            comment(5)
+            engine.wake()
+            time.sleep(3 * lanes.SLOW_AFTER)
+            assert good.requests == []
+            engine.stop()
+        thread.join(30)
+
+
+def test_stopping_gives_back_what_has_not_gone_out_and_records_what_has(comment, customer, monkeypatch):
+    """One thread for two attempts: the second is claimed and waits for it when the worker is asked to stop."""
+    monkeypatch.setattr("notifications.webhooks.engine.ThreadPoolExecutor", lambda *_: ThreadPoolExecutor(1))
+    engine = Engine(concurrency=4, per_endpoint=2, linger=20)
+    answer = threading.Event()
+
+    def behave(line):
+        while line.read():
+            answer.wait(20)
             line.send(OK)
-            if len(healthy_requests) == 20:
-                all_there.set()
 
-    with Receiver(healthy) as good, Receiver(then(lambda line: line.hang())) as hanging:
-        endpoints.create(customer, good.url())
-        endpoints.create(customer, hanging.url())
-        endpoints.create(customer, "http://127.0.0.1:9/refuses")
-        comment(20)
+    with Receiver(behave) as receiver:
+        endpoints.create(customer, receiver.url())
+        comment(2)
         thread = running(engine)
-        assert all_there.wait(20)
-        assert hanging.connections <= 4
+        until(lambda: len(receiver.requests) == 1 and states() == ["sending", "sending"])
         engine.stop()
-        # Leaving the block closes the hanging connections, and with them the engine comes to its end.
-    thread.join(30)
-    assert not thread.is_alive()
-    assert WebhookDelivery.objects.filter(state="delivered").count() == 20
+        until(lambda: states() == ["pending", "sending"])
+        answer.set()
+        thread.join(10)
+        assert not thread.is_alive()
+    assert states() == ["delivered", "pending"]
+    given_back = WebhookDelivery.objects.get(state="pending")
+    assert (given_back.lease_token, given_back.attempt_count) == (None, 0)
+    assert given_back.next_attempt_at <= timezone.now()
+    assert len(receiver.requests) == 1
+
+
+def test_a_send_that_fails_in_our_own_code_costs_no_slot(comment, customer, monkeypatch, caplog):
+    engine = Engine(concurrency=2, per_endpoint=2, linger=0)
+
+    def send(session, item, policy):
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr("notifications.webhooks.sending.send", send)
+    endpoints.create(customer, "http://127.0.0.1:9/a")
+    comment()
+    engine.run()
+    assert (states(), engine.lanes.out) == (["sending"], 0)  # until its lease ends
+    assert "RuntimeError" in caplog.text
+    assert "a mistake of ours" not in caplog.text
 
 
 def test_a_second_run_only_wakes_the_first(customer, comment):
@@ -149,7 +287,7 @@ def test_the_receiver_of_this_application_is_called_in_process(comment, customer
     event = Event.objects.get(entity="webhook", action="received")
     assert (event.visibility, event.person_id) == ("person", customer.pk)
     assert json.loads(event.payload_customer)["notification"]["type"] == "comment_on_ticket"
-    queue.redeliver(WebhookDelivery.objects.all())
+    queue.redeliver(WebhookDelivery.objects.all(), by_hand=True)
     engine.run()
     assert ReceivedWebhook.objects.count() == Event.objects.filter(action="received").count() == 1
 

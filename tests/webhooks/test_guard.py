@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -79,6 +80,77 @@ def test_a_resolver_that_changes_its_answer_changes_nothing(opened):
     assert opened == [PUBLIC[0]]
     assert exchange.error == "connect_refused"
     assert next(answers) == ["127.0.0.1"]
+
+
+def test_a_name_that_moves_between_two_calls_is_checked_again_for_each_new_connection(monkeypatch):
+    answers = [["127.0.0.1"], ["10.0.0.5"], ["10.0.0.5"]]
+    asked = []
+
+    def moving(host: str, port: int) -> list[str]:
+        asked.append(host)
+        return answers[len(asked) - 1]
+
+    with Receiver(answering(OK)) as receiver, open_session(DEVELOPMENT) as session:
+        url = receiver.url("rebind.example.com")
+        assert post(session, url, b"{}", {}, DEVELOPMENT, resolver=moving).address == "127.0.0.1"
+        # A kept connection goes to the address that was checked for it, and asks nobody.
+        assert post(session, url, b"{}", {}, DEVELOPMENT, resolver=moving).address == "127.0.0.1"
+        assert len(asked) == 1
+        monkeypatch.setattr(guard, "KEEP_IDLE_SECONDS", 0)
+        refused = post(session, url, b"{}", {}, DEVELOPMENT, resolver=moving)
+    assert refused.error == "address_refused"
+    assert refused.diagnosis == "rebind.example.com resolved to 10.0.0.5, which is private"
+    assert len(receiver.requests) == 2
+
+
+# Each way to write an address of ours that some parser or resolver takes for one. The name that a lenient reader would
+# see resolves to a public address here, so that only the guard stands between the quirk and a connection.
+QUIRKS = [
+    (r"http://a.test\@127.0.0.1/", "127.0.0.1"),
+    ("http://%6c%6f%63alhost/", "localhost"),
+    ("http://a.test\t@127.0.0.1/", "127.0.0.1"),
+    ("http://127.0.0.\t1/", None),
+    ("http://127.0.0.\n1/", None),
+    (" http://127.0.0.1/", "127.0.0.1"),
+    ("http://0/", "0"),
+    ("http://127.1/", "127.1"),
+    ("http://0x7f.1/", "0x7f.1"),
+    ("http://2130706433/", "2130706433"),
+    ("http://0177.0.0.1/", "0177.0.0.1"),
+    ("http://[fe80::1%25eth0]/", "fe80::1%25eth0"),
+    ("http://[::ffff:127.0.0.1]/", "::ffff:127.0.0.1"),
+    ("http://１２７.０.０.１/", None),
+    ("http://127。0。0。1/", None),
+    ("https://127.0.0.1:0/", "127.0.0.1"),
+    ("//127.0.0.1/x", None),
+    (r"/\127.0.0.1", None),
+    ("/api/../admin", None),
+]
+
+
+@pytest.mark.parametrize(("url", "read_as"), QUIRKS)
+@pytest.mark.parametrize("policy", [PRODUCTION, Policy(deadline=5, allowed_networks=networks("10.20.0.0/16"))])
+def test_no_quirk_of_a_parser_opens_a_connection(opened, url, read_as, policy):
+    exchange = call(url, policy, resolving(PUBLIC[0]))
+    assert opened == []
+    assert exchange.error is not None
+    assert exchange.error.startswith("url_") or exchange.error == "address_refused"
+    if read_as is not None:
+        # The control: requests as it comes makes a request of it, and to whom.
+        prepared = requests.Request("POST", url).prepare().url or ""
+        assert read_as in prepared.lower()
+
+
+def test_a_quirk_that_only_shows_in_the_prepared_url_is_found_there(opened, monkeypatch):
+    genuine = requests.PreparedRequest.prepare_url
+
+    def careless(self: requests.PreparedRequest, url: str, params: object) -> None:
+        genuine(self, url, params)
+        self.url = "https://127.0.0.1/x"
+
+    monkeypatch.setattr(requests.PreparedRequest, "prepare_url", careless)
+    exchange = call("https://hooks.example.com/never-called-before", PRODUCTION, resolving(PUBLIC[0]))
+    assert (exchange.error, opened) == ("url_ambiguous", [])
 
 
 def test_the_very_address_that_was_checked_is_connected_to():
@@ -224,7 +296,7 @@ def test_a_lookup_that_hangs_is_given_up(hanging_resolver):
 
 
 def test_lookups_are_bounded_and_a_slot_comes_back_when_one_ends(monkeypatch):
-    monkeypatch.setattr(guard, "_lookups", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(guard, "_lookups", guard.Lookups(1))
     policy = Policy(resolve_timeout=0.05, allowed_networks=LOOPBACK)
     over = threading.Event()
 
@@ -238,6 +310,36 @@ def test_lookups_are_bounded_and_a_slot_comes_back_when_one_ends(monkeypatch):
         over.set()
         patient = Policy(resolve_timeout=5, allowed_networks=LOOPBACK)
         assert call(receiver.url("next.test"), patient, resolving("127.0.0.1")).status == 200
+
+
+def test_a_host_whose_name_server_is_dead_leaves_places_to_the_others(monkeypatch, hanging_resolver):
+    monkeypatch.setattr(guard, "_lookups", guard.Lookups(places=2, places_of_host=1))
+    policy = Policy(resolve_timeout=0.05, allowed_networks=LOOPBACK)
+    with Receiver(answering(OK)) as receiver:
+        for _ in range(2):
+            assert call(receiver.url("hanging.test"), policy, hanging_resolver).error == "dns_timeout"
+        assert call(receiver.url("next.test"), policy, resolving("127.0.0.1")).status == 200
+
+
+def test_the_deadline_is_one_for_name_connection_handshake_and_answer(authority, bundle):
+    """Each part by itself stays below every limit; together they do not."""
+    policy = Policy(deadline=0.5, allowed_networks=LOOPBACK, ca_bundle=bundle)
+
+    def slow(host: str, port: int) -> list[str]:
+        time.sleep(0.25)
+        return ["127.0.0.1"]
+
+    def drip(line: Line) -> None:
+        line.read()
+        line.send(b"HTTP/1.1 200 OK\r\n")
+        time.sleep(0.3)
+        line.send(b"Content-Length: 0\r\n\r\n")
+
+    with Receiver(drip, tls=presenting(authority.issue_cert("hooks.example.com"))) as receiver:
+        exchange = call(receiver.url("hooks.example.com"), policy, slow)
+    assert (exchange.error, exchange.timed_out, exchange.status) == ("timeout", True, None)
+    assert 500 <= exchange.total_ms < 800
+    assert (exchange.dns_ms or 0) >= 250
 
 
 # --- Around the guard ------------------------------------------------------------------------------------------------

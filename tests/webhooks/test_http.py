@@ -1,5 +1,6 @@
 """What becomes of a call, whatever the receiver does. Receivers are sockets on loopback, misbehaving on purpose."""
 
+import gzip
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from notifications.webhooks import guard
+from notifications.webhooks import guard, http
 from notifications.webhooks.destination import Policy, networks
 from notifications.webhooks.diagnosis import MAX_LENGTH
 from notifications.webhooks.http import MAX_HEAD_KEPT, Exchange, open_session, post
@@ -159,6 +160,17 @@ def test_a_body_beyond_the_cap_is_cut_and_the_delivery_still_a_success(behave):
     assert (exchange.status, exchange.error, exchange.truncated) == (200, None, True)
     assert exchange.response_body == "x" * 16 * 1024
     assert classify(exchange) is Verdict.DELIVERED
+
+
+def test_a_compressed_answer_that_nobody_asked_for_is_not_unfolded():
+    bomb = gzip.compress(b"0" * 10_000_000)
+    assert len(bomb) < 16 * 1024
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb)
+    with Receiver(answering(head + bomb)) as receiver:
+        exchange = call(receiver)
+    assert (exchange.status, exchange.error) == (200, None)
+    assert len(exchange.response_body) <= len(bomb)
+    assert "0000" not in exchange.response_body
 
 
 def test_a_body_is_text_that_a_text_column_takes():
@@ -370,6 +382,7 @@ def test_a_url_that_requests_would_read_otherwise_is_refused(monkeypatch):
         genuine(self, url.replace("127.0.0.1", "127.0.0.2"), params)
 
     monkeypatch.setattr(requests.PreparedRequest, "prepare_url", misread)
+    http._prepared_url.cache_clear()  # an earlier receiver may have had this port
     with Receiver(answering(OK)) as receiver:
         exchange = call(receiver)
     assert exchange.error == "url_ambiguous"

@@ -10,8 +10,8 @@ from contextlib import suppress
 import pytest
 
 from notifications.webhooks import listener as module
-from notifications.webhooks import signing
-from notifications.webhooks.listener import Listener, answering
+from notifications.webhooks import misbehaviour, signing
+from notifications.webhooks.listener import Listener, honestly
 
 SECRET = signing.generate_secret()
 BODY = b'{"event":"notification.created","notification":{"type":"webhook_test","message":"Hi"},"data":null}'
@@ -24,7 +24,7 @@ class Running:
         self.received, self.notes = [], []
         self.arrived, self.noted = threading.Event(), threading.Event()
         self.listener = Listener(
-            host, 0, secrets=secrets, behave=behave or answering(), report=self.report, note=self.note
+            host, 0, secrets=secrets, behave=behave or honestly, report=self.report, note=self.note
         )
         self.thread = threading.Thread(target=self.listener.serve_forever, kwargs={"poll_interval": 0.02})
         self.thread.start()
@@ -101,17 +101,17 @@ def test_a_signed_webhook_is_received(start):
 
 
 @pytest.mark.parametrize(
-    ("headers", "problem"),
+    ("how", "problem"),
     [
-        ({}, "The header webhook-id is missing."),
-        (signed(secret=signing.generate_secret()), "None of the 1 v1 signatures fits the id"),
-        (signed(body=b"{}"), "None of the 1 v1 signatures fits the id"),
-        (signed(age=3600), "The message was signed "),
+        (None, "The header webhook-id is missing."),
+        ({"secret": signing.generate_secret()}, "None of the 1 v1 signatures fits the id"),
+        ({"body": b"{}"}, "None of the 1 v1 signatures fits the id"),
+        ({"age": 3600}, "The message was signed "),
     ],
 )
-def test_what_is_not_signed_is_refused_with_the_reason(start, headers, problem):
+def test_what_is_not_signed_is_refused_with_the_reason(start, how, problem):
     running = start()
-    status, answer = running.post(**headers)
+    status, answer = running.post(**({} if how is None else signed(**how)))
     assert (status, answer["status"]) == (401, "refused")
     assert answer["reason"].startswith(problem)
     assert (running.received[0].verified, running.received[0].times) == (False, 0)
@@ -168,14 +168,14 @@ def test_a_body_that_is_no_notification(start, body):
     ],
 )
 def test_a_status_is_answered_whatever_comes(start, status, answer):
-    running = start(answering(status))
+    running = start(misbehaviour.status(status))
     assert running.post(**signed()) == (status, answer)
     assert running.post() == (status, answer)
     assert [one.verified for one in running.received] == [True, False]
 
 
 def test_a_delayed_answer_comes_after_the_report_and_no_later_than_the_end(start):
-    running = start(answering(delay=3600))
+    running = start(misbehaviour.late(honestly, 3600))
     answers = []
     thread = threading.Thread(target=lambda: answers.append(running.post(**signed())))
     thread.start()

@@ -45,7 +45,10 @@ class Attachment(SoftDeleteModel):
 
     class Meta:
         ordering = ["created_at", "id"]
-        indexes = [models.Index(fields=["ticket", "created_at", "id"], name="attachment_ticket")]
+        indexes = [
+            models.Index(fields=["ticket", "created_at", "id"], name="attachment_ticket"),
+            models.Index(fields=["deleted_at"], condition=~models.Q(deleted_at=None), name="attachment_deleted"),
+        ]
 
     def __str__(self) -> str:
         return self.filename

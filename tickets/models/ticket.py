@@ -120,6 +120,7 @@ class Ticket(SoftDeleteModel):
                 name="ticket_priority",
             ),
             models.Index(fields=["-priority_rank", "-id"], condition=models.Q(deleted_at=None), name="ticket_rank"),
+            models.Index(fields=["deleted_at"], condition=~models.Q(deleted_at=None), name="ticket_deleted"),
         ]
 
     def __str__(self) -> str:

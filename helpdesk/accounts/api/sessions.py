@@ -15,6 +15,7 @@ from helpdesk.accounts.api.tokens import sign_in
 from helpdesk.accounts.authentication import SessionAuthentication
 from helpdesk.accounts.models import User
 from helpdesk.api.entities import audience_of
+from helpdesk.changes.unit import unit
 
 
 @method_decorator([never_cache, csrf_protect], name="dispatch")
@@ -54,8 +55,9 @@ class SessionView(APIView):
 
     @extend_schema(operation_id="auth_session_destroy", responses={204: None}, tags=["auth"])
     def delete(self, request: Request) -> Response:
-        """Sign out. Doing it again changes nothing."""
-        logout(request._request)
+        """Sign out; sockets that this session opened close. Doing it again changes nothing."""
+        with unit():
+            logout(request._request)
         return Response(status=204)
 
 

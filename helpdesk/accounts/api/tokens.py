@@ -1,9 +1,6 @@
 """Access and refresh tokens. A refresh token is good for one new pair; what is ended stays ended."""
 
-from uuid import UUID
-
 from django.contrib.auth import authenticate
-from django.contrib.auth.base_user import AbstractBaseUser
 from django.db import transaction
 from drf_spectacular.utils import extend_schema
 from rest_framework.permissions import AllowAny
@@ -12,10 +9,11 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 from rest_framework_simplejwt.authentication import JWTAuthentication
 from rest_framework_simplejwt.exceptions import AuthenticationFailed, InvalidToken, TokenError
-from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
+from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 from rest_framework_simplejwt.tokens import RefreshToken
 
 from helpdesk.accounts.api.serializers import CredentialsSerializer, RefreshSerializer, TokensSerializer
+from helpdesk.accounts.authentication import EPOCH_CLAIM, TokenAuthentication, caller
 from helpdesk.accounts.models import User
 
 
@@ -36,17 +34,10 @@ def sign_in(request: Request) -> User:
     return user
 
 
-def new_pair(user: AbstractBaseUser) -> dict[str, str]:
+def new_pair(user: User) -> dict[str, str]:
     refresh = RefreshToken.for_user(user)
+    refresh[EPOCH_CLAIM] = user.sign_in_epoch
     return {"access": str(refresh.access_token), "refresh": str(refresh)}
-
-
-def end_refresh_tokens(user_id: UUID) -> None:
-    """Blacklist every refresh token of a person, so that none comes back to life when the person does."""
-    outstanding = OutstandingToken.objects.filter(user_id=user_id, blacklistedtoken=None)
-    BlacklistedToken.objects.bulk_create(
-        [BlacklistedToken(token=token) for token in outstanding], ignore_conflicts=True
-    )
 
 
 def _taken_back(text: str) -> RefreshToken:
@@ -100,8 +91,8 @@ class TokenRefreshView(PublicView):
         serializer.is_valid(raise_exception=True)
         with transaction.atomic():
             token = _taken_back(serializer.validated_data["refresh"])
-            # The same checks as for an access token: the person is active, the password still the same.
-            pair = new_pair(JWTAuthentication().get_user(token))
+            # The same checks as for an access token: active, with the same password, not signed out since.
+            pair = new_pair(TokenAuthentication().get_user(token))
         return Response(pair)
 
 
@@ -113,4 +104,12 @@ class LogoutView(PublicView):
         serializer.is_valid(raise_exception=True)
         with transaction.atomic():
             _taken_back(serializer.validated_data["refresh"])
+        return Response(status=204)
+
+
+class LogoutEverywhereView(APIView):
+    @extend_schema(operation_id="auth_logout_everywhere", request=None, responses={204: None}, tags=["auth"])
+    def post(self, request: Request) -> Response:
+        """End every token and every session of one's own at once, this one too; their sockets close."""
+        caller(request).sign_out_everywhere()
         return Response(status=204)

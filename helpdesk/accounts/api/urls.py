@@ -6,6 +6,7 @@ urlpatterns = [
     path("auth/token", tokens.TokenView.as_view()),
     path("auth/token/refresh", tokens.TokenRefreshView.as_view()),
     path("auth/logout", tokens.LogoutView.as_view()),
+    path("auth/logout-everywhere", tokens.LogoutEverywhereView.as_view()),
     path("auth/session", sessions.SessionView.as_view()),
     path("auth/register", users.Registration.as_view()),
     path("users", users.UserList.as_view()),

@@ -20,7 +20,7 @@ from helpdesk.accounts.api.serializers import (
     RegistrationSerializer,
     UserSerializer,
 )
-from helpdesk.accounts.api.tokens import PublicView, end_refresh_tokens
+from helpdesk.accounts.api.tokens import PublicView
 from helpdesk.accounts.authentication import caller
 from helpdesk.accounts.models import Role, User
 from helpdesk.api.entities import audience_of
@@ -81,8 +81,6 @@ class Profile(APIView):
             serializer.is_valid(raise_exception=True)
             password_changed = "password" in serializer.validated_data
             serializer.save()
-            if password_changed:
-                end_refresh_tokens(user.pk)
         if password_changed and request.auth is None:
             update_session_auth_hash(request._request, user)
         return Response(UserSerializer(user).data)
@@ -158,8 +156,6 @@ class UserDetail(EntityDetail):
         if (deactivated or wanted.get("role", Role.ADMIN) != Role.ADMIN) and admins == {user.pk}:
             raise Conflict("This is the last active administrator.", code="last_admin")
         serializer.save()
-        if deactivated or "password" in wanted:
-            end_refresh_tokens(user.pk)
         return Response(serializer.data)
 
 

@@ -19,6 +19,9 @@ from django.db.models import Max
 from django.utils import timezone
 
 from helpdesk.celery import app
+from helpdesk.management.diagnosis import webhooks
+from helpdesk.management.diagnosis.redis_server import redis
+from notifications import publishing_lock
 from notifications.encryption import SecretUnreadable
 from notifications.health import Check
 from notifications.models import Event, WebhookEndpoint
@@ -28,9 +31,14 @@ CLOCK_TOLERANCE = timedelta(seconds=5)  # receivers refuse signatures that are m
 BROKER_PATIENCE = 3  # seconds
 
 
-def checks() -> Iterator[Check]:
-    """Each check in the order in which one would look. A check that breaks is a finding, too."""
+def checks(*, database_answers: bool = True) -> Iterator[Check]:
+    """Each check in the order in which one would look. A check that breaks is a finding, too.
+
+    Without a database that answers, those that would wait for it are left out.
+    """
     for name, check in _CHECKS.items():
+        if not database_answers and name in _ASK_THE_DATABASE:
+            continue
         try:
             yield check(name)
         except DatabaseError as error:
@@ -125,17 +133,20 @@ def _encryption(name: str) -> Check:
         count += 1
         try:
             endpoint.secrets()
+            endpoint.headers()
         except SecretUnreadable:
             unreadable += 1
     if unreadable:
         return Check(
             name,
             False,
-            f"{unreadable} of {count} webhook secrets cannot be opened: their deliveries fail",
+            f"what {unreadable} of {count} webhook endpoints keep secret cannot be opened: their deliveries fail",
             "Put the key they were written with back into FIELD_ENCRYPTION_KEYS (newest first), "
-            "or let their owners set a new secret.",
+            "or let their owners set a new secret and their headers.",
         )
-    return Check(name, True, f"{count} webhook secrets can be opened" if count else "no webhook secret is stored yet")
+    if not count:
+        return Check(name, True, "no webhook secret is stored yet")
+    return Check(name, True, f"opened what {count} webhook endpoints keep secret")
 
 
 def _clock(name: str) -> Check:
@@ -152,6 +163,22 @@ def _clock(name: str) -> Check:
     return Check(name, True, f"{now:%Y-%m-%d %H:%M:%S} UTC")
 
 
+def _sockets(name: str) -> Check:
+    """How many processes serve sockets, as far as the database knows: each has a publisher, at work or standing by."""
+    if connection.vendor != "postgresql":
+        return Check(name, True, "one process serves them")
+    count, _at_work = publishing_lock.sessions()
+    if count < 2:
+        return Check(name, True, f"{count or 'no'} process serves them")
+    return Check(
+        name,
+        True,
+        f"{count} processes serve them",
+        "Socket.IO's long polling needs a proxy that keeps each client with one of them (sticky sessions, `ip_hash` in "
+        "nginx), or clients with `transports: ['websocket']`. That cannot be seen from here.",
+    )
+
+
 def _first_line(error: object) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
@@ -164,4 +191,9 @@ _CHECKS: dict[str, Callable[[str], Check]] = {
     "attachments": _attachments,
     "encryption keys": _encryption,
     "clock": _clock,
+    "Redis": redis,
+    "sockets": _sockets,
+    "breakers": webhooks.breakers,
+    "disabled endpoints": webhooks.disabled,
 }
+_ASK_THE_DATABASE = {"database engine", "encryption keys", "clock", "sockets", "breakers", "disabled endpoints"}

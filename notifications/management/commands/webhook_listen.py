@@ -2,6 +2,7 @@ import argparse
 import json
 import math
 from argparse import ArgumentParser
+from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
@@ -10,7 +11,8 @@ from django.core.management import BaseCommand, CommandError
 from notifications.management.arguments import SECRET_VARIABLE, add_secret, checked_secrets
 from notifications.management.output import printable
 from notifications.timestamps import iso
-from notifications.webhooks.listener import Listener, Received, answering
+from notifications.webhooks import misbehaviour
+from notifications.webhooks.listener import Behaviour, Listener, Received, honestly
 
 
 class Command(BaseCommand):
@@ -21,12 +23,25 @@ class Command(BaseCommand):
         parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
         parser.add_argument("--port", type=_port, default=8090, help="0 for any free one (default: %(default)s)")
         add_secret(parser)
-        parser.add_argument(
+        wrong = parser.add_argument_group(
+            "misbehaving on purpose",
+            "How the sender explains each is in the delivery's attempts, and on docs/webhooks.md.",
+        )
+        instead = wrong.add_mutually_exclusive_group()
+        instead.add_argument(
             "--status",
             type=_status,
             help="answer this, whatever comes (default: 200, or 401 where the signature is wrong)",
         )
-        parser.add_argument("--delay", type=_seconds, default=0.0, help="answer this many seconds late")
+        instead.add_argument("--redirect", metavar="URL", help="send the sender to another URL (302)")
+        instead.add_argument("--reset", action="store_true", help="cut the connection instead of answering")
+        instead.add_argument("--garbage", action="store_true", help="answer what is not HTTP")
+        wrong.add_argument("--retry-after", type=_whole_seconds, metavar="SECONDS", help="with --status: ask for time")
+        wrong.add_argument("--delay", type=_seconds, metavar="SECONDS", default=0.0, help="answer this late")
+        wrong.add_argument(
+            "--drip", type=_seconds, metavar="SECONDS", help="answer byte by byte, with this between two"
+        )
+        wrong.add_argument("--fail-first", type=_times, metavar="N", help="only the first N times that a message comes")
         parser.add_argument("--full", action="store_true", help="print headers and body too")
         parser.add_argument("--json", action="store_true", dest="as_json", help="one JSON object a line")
 
@@ -36,8 +51,6 @@ class Command(BaseCommand):
         host: str,
         port: int,
         secrets: list[str] | None,
-        status: int | None,
-        delay: float,
         **options: Any,
     ) -> None:
         self.full, self.as_json = options["full"], options["as_json"]
@@ -46,7 +59,7 @@ class Command(BaseCommand):
                 host,
                 port,
                 secrets=checked_secrets(secrets),
-                behave=answering(status, delay),
+                behave=_behaviour(options),
                 report=self._report,
                 note=self._note,
             )
@@ -143,6 +156,30 @@ def _text(notification: dict[str, Any], name: str) -> str:
     return printable(str(notification.get(name, "?")))
 
 
+def _behaviour(options: Mapping[str, Any]) -> Behaviour:
+    """What the options ask for."""
+    behave: Behaviour = honestly
+    if options["retry_after"] is not None and options["status"] is None:
+        raise CommandError("--retry-after goes with --status, such as --status 429.")
+    if options["status"] is not None:
+        behave = misbehaviour.status(options["status"], options["retry_after"])
+    elif options["redirect"] is not None:
+        behave = misbehaviour.redirect(options["redirect"])
+    elif options["reset"]:
+        behave = misbehaviour.reset
+    elif options["garbage"]:
+        behave = misbehaviour.garbage
+    if options["drip"] is not None:
+        behave = misbehaviour.dripping(behave, options["drip"])
+    if options["delay"]:
+        behave = misbehaviour.late(behave, options["delay"])
+    if options["fail_first"] is not None:
+        if behave is honestly:
+            raise CommandError("--fail-first needs something to do wrong, such as --status 503.")
+        behave = misbehaviour.at_first(behave, options["fail_first"])
+    return behave
+
+
 def _port(text: str) -> int:
     return _number(text, int, 0, 65535, "a port is a number from 0 to 65535")
 
@@ -152,7 +189,15 @@ def _status(text: str) -> int:
 
 
 def _seconds(text: str) -> float:
-    return _number(text, float, 0, 3600, "a delay is a number of seconds, at most 3600")
+    return _number(text, float, 0, 3600, "a number of seconds, at most 3600")
+
+
+def _whole_seconds(text: str) -> int:
+    return _number(text, int, 0, 86_400, "a whole number of seconds, at most 86400")
+
+
+def _times(text: str) -> int:
+    return _number(text, int, 1, 1000, "a number from 1 to 1000")
 
 
 def _number(text: str, kind: Any, low: float, high: float, otherwise: str) -> Any:

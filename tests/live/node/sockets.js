@@ -1,7 +1,8 @@
 // Stock socket.io-client connections, driven from the Python tests; one process holds them all.
 //
 // stdin, a JSON line each:
-//   {op: "connect", socket, url, options}       `options` go to io() untouched
+//   {op: "connect", socket, url, options}       `options` go to io() untouched; with `resume` each connection says
+//                                                the cursor of the last event, as auth.after
 //   {op: "emit", socket, id, event, args}       always with an acknowledgement
 //   {op: "drop", socket}                        the network goes away: the transport is closed under the client
 //   {op: "close", socket}
@@ -15,7 +16,12 @@ const say = (message) => process.stdout.write(JSON.stringify(message) + "\n");
 const sockets = new Map();
 
 const operations = {
-  connect({ socket: name, url, options }) {
+  connect({ socket: name, url, options, resume }) {
+    let after;
+    if (resume) {
+      const { auth } = options;
+      options.auth = (send) => send({ ...auth, after });
+    }
     const socket = io(url, { forceNew: true, ...options });
     sockets.set(name, socket);
     // The transport changes under the connection, so what it was at first is told when the engine opens.
@@ -29,7 +35,10 @@ const operations = {
       say({ kind: "connect_error", socket: name, message: error.message, data: error.data });
     });
     socket.on("disconnect", (reason) => say({ kind: "disconnect", socket: name, reason }));
-    socket.onAny((event, ...args) => say({ kind: "event", socket: name, event, args }));
+    socket.onAny((event, ...args) => {
+      after = args[0]?.cursor ?? after;
+      say({ kind: "event", socket: name, event, args });
+    });
   },
   emit({ socket: name, id, event, args }) {
     sockets.get(name).emit(event, ...args, (...answer) => say({ kind: "ack", socket: name, id, answer }));
