@@ -63,6 +63,8 @@ def installation(folder: Path, services: Mapping[str, str]) -> Iterator[Installa
         "PORT": str(port),
         "THROTTLE_USER": "100000/min",
         "ACCESS_TOKEN_SECONDS": "7200",
+        # One person writes hundreds of comments to one ticket, as a circle of webhooks would.
+        "WEBHOOK_LOOP_LIMIT": "0",
         **services,
     }
     log = folder / "serve.log"

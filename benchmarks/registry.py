@@ -13,7 +13,16 @@ if TYPE_CHECKING:
     from benchmarks.run import Run
 
 # In the order in which they run.
-MODULES = ("benchmarks.api_reading", "benchmarks.api_writing", "benchmarks.told")
+MODULES = (
+    "benchmarks.api_reading",
+    "benchmarks.api_writing",
+    "benchmarks.told",
+    "benchmarks.webhooks.figures",
+    "benchmarks.sockets.speed",
+    "benchmarks.sockets.slow",
+    "benchmarks.sockets.scale",
+    "benchmarks.sockets.delay",
+)
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,10 @@ def ratio_at_least(bound: float) -> Goal:
 
 def value_at_most(bound: float) -> Goal:
     return Goal("value", "<=", bound)
+
+
+def value_at_least(bound: float) -> Goal:
+    return Goal("value", ">=", bound)
 
 
 class Skipped(Exception):

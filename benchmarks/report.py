@@ -1,5 +1,6 @@
 """What a run found: a table for the screen, and results/latest.json."""
 
+import contextlib
 import json
 import os
 import platform
@@ -11,7 +12,7 @@ from typing import Any
 
 import django
 
-from benchmarks.registry import Benchmark, Figure
+from benchmarks.registry import BENCHMARKS, Benchmark, Figure
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LATEST = REPOSITORY / "benchmarks" / "results" / "latest.json"
@@ -46,18 +47,31 @@ class Report:
         lines += [f"skipped: {benchmark.name}: {reason}" for benchmark, reason in self.skipped]
         return "\n".join(lines)
 
-    def write(self) -> None:
-        LATEST.parent.mkdir(exist_ok=True)
-        LATEST.write_text(json.dumps(self.as_json(), indent=2, ensure_ascii=False) + "\n")
+    def write(self, file: Path = LATEST) -> None:
+        """Replace what was measured. What was not stays as it is in the file, if it is of this machine."""
+        new = self.as_json()
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            old = json.loads(file.read_text())
+            if old["machine"] == new["machine"]:
+                measured = {result["name"] for result in new["results"]}
+                new["results"] += [result for result in old["results"] if result["name"] not in measured]
+        places = {name: place for place, name in enumerate(BENCHMARKS)}
+        new["results"] = sorted(
+            (result for result in new["results"] if result["name"] in places), key=lambda it: places[it["name"]]
+        )
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(new, indent=2, ensure_ascii=False) + "\n")
 
     def as_json(self) -> dict[str, Any]:
-        """The shape of docs/benchmarks.md, "The file"."""
+        """`{machine, commit, results}`: each result with the commit that it is of."""
+        measured = commit()
         return {
             "machine": {**machine(), **self.services},
-            "commit": commit(),
+            "commit": measured,
             "results": [
                 {
                     "name": benchmark.name,
+                    "commit": measured,
                     "value": _rounded(figure.value),
                     "unit": benchmark.unit,
                     "baseline": _rounded(figure.baseline),

@@ -1,0 +1,1 @@
+"""The sockets measured: throughput, memory, slow clients, delay. See docs/benchmarks.md."""

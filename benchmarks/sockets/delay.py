@@ -1,0 +1,63 @@
+"""From a change's commit to the last of 1,000 clients: publisher, channel layer, hub and sockets."""
+
+import contextlib
+import random
+import statistics
+import time
+from pathlib import Path
+
+from django.db import transaction
+
+from benchmarks.measuring import percentile
+from benchmarks.registry import Figure, Skipped, benchmark, value_at_most
+from benchmarks.run import Run
+from benchmarks.servers import redis
+from benchmarks.sockets import serving
+from benchmarks.sockets.audience import CLIENTS, audience
+from benchmarks.sockets.events import PRODUCT, TEXT
+from benchmarks.sockets.fleet import Fleet
+from comments.models import Comment
+from tickets.models import Ticket
+
+COMMENTS, WARM_UP = 200, 20
+PAUSE = (0.03, 0.13)
+"""Seconds between two comments: uneven, so that nothing that looks every so often falls into step with them."""
+
+
+@benchmark(
+    "sockets.commit_to_last_of_1000_p99_ms",
+    unit="ms",
+    baseline="",
+    goal=value_at_most(100),
+)
+def commit_to_last(run: Run) -> Figure:
+    """An agent comments; 1,000 agents are shown it. On PostgreSQL, and on Redis where it is there.
+
+    Counted from before the COMMIT, so that the commit itself is in it.
+    """
+    if run.postgresql is None:
+        raise Skipped("on SQLite only what the server itself commits wakes its publisher at once (told.socket_event)")
+    people = run.use(audience)
+    pause, delays, firsts = random.Random(4), [], []
+    with contextlib.ExitStack() as stack:
+        redis_url = stack.enter_context(redis(Path(run.folder))) or ""
+        server = stack.enter_context(serving.python(serving.UVICORN, PRODUCT, people.environment(redis_url), None))
+        ticket = Ticket(title="How soon am I told?", description="Soon.", requester=people.customers[0])
+        ticket.save()
+        fleet = stack.enter_context(contextlib.closing(Fleet(server.port, "plain", people.tokens)))
+        for number in range(WARM_UP + COMMENTS):
+            Fleet.rest(pause.uniform(*PAUSE))
+            arrivals: list[float] = []
+            with transaction.atomic():
+                Comment(ticket=ticket, author=people.agents[0], content=f"{TEXT} {number}").post()
+                began = time.perf_counter()
+            last = fleet.receive(CLIENTS, arrivals)
+            delays.append((last - began) * 1000)
+            firsts.append((arrivals[0] - began) * 1000)
+    return Figure(
+        percentile(delays[WARM_UP:], 99),
+        note=(
+            f"median {statistics.median(delays[WARM_UP:]):.0f} ms, of which "
+            f"{statistics.median(firsts[WARM_UP:]):.0f} ms until the first has it"
+        ),
+    )
