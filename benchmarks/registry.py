@@ -22,6 +22,7 @@ MODULES = (
     "benchmarks.sockets.slow",
     "benchmarks.sockets.scale",
     "benchmarks.sockets.delay",
+    "benchmarks.sockets.takeover",
 )
 
 

@@ -24,7 +24,7 @@ from knowledge.models import ArticleStatus
 from notifications.models import Visibility, WebhookEndpoint
 from notifications.models.event import Scope
 from tickets import signals as tickets
-from tickets.models import Attachment, Ticket
+from tickets.models import Ticket
 
 # Not of a model's signal: what is told of webhook endpoints themselves.
 WEBHOOK_TEST = "webhook_test"
@@ -118,18 +118,18 @@ def _previous_ticket_scope(change: Change) -> Scope:
     return Scope(Visibility.REQUESTER, change.before("requester_id"))
 
 
-def _on_ticket(instance: Comment | Attachment, is_internal: bool) -> Scope:
-    if is_internal:
-        return Scope(Visibility.STAFF)
-    return Scope(Visibility.REQUESTER, instance.ticket.requester_id)
+def _on_ticket(is_internal: bool, requester_id: UUID) -> Scope:
+    return Scope(Visibility.STAFF) if is_internal else Scope(Visibility.REQUESTER, requester_id)
 
 
 def _on_ticket_scope(change: Change) -> Scope:
-    return _on_ticket(change.instance, change.instance.is_internal)
+    return _on_ticket(change.instance.is_internal, change.instance.ticket.requester_id)
 
 
 def _previous_on_ticket_scope(change: Change) -> Scope:
-    return _on_ticket(change.instance, change.before("is_internal"))
+    # Where it was its ticket that changed hands, `notifications.conversation` says so.
+    requester_id, _now = change.changes.get("requester_id") or (change.instance.ticket.requester_id, None)
+    return _on_ticket(change.before("is_internal"), requester_id)
 
 
 def _article(status: str) -> Scope:

@@ -6,7 +6,7 @@ is known again wherever it turns up.
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -74,12 +74,18 @@ def of_endpoint(endpoint: WebhookEndpoint, message: str, serializer: str = ENDPO
     return Example(WEBHOOK_TEST, message, "webhook", endpoint.pk, payload, payload)
 
 
+def payload_of_disabled(endpoint: WebhookEndpoint) -> str:
+    """What a `webhook_disabled` says of the endpoint: to the owner's other receivers, who are not to call this one."""
+    shown = json.loads(payloads.entity_payload(ENDPOINT_SERIALIZER, endpoint, payloads.STAFF, "disabled"))
+    return payloads.encode({**shown, "url": endpoint.masked_url})
+
+
 def _of_disabled() -> Example:
     endpoint = _endpoint()
     endpoint.state = EndpointState.DISABLED
     endpoint.disabled_reason = "It answered 410 Gone: it does not want webhooks any more."
-    message = catalogue.disabled_message(endpoint)
-    return replace(of_endpoint(endpoint, message), type=WEBHOOK_DISABLED)
+    payload = payload_of_disabled(endpoint)
+    return Example(WEBHOOK_DISABLED, catalogue.disabled_message(endpoint), "webhook", endpoint.pk, payload, payload)
 
 
 # --- What is in them ------------------------------------------------------------------------------------------------

@@ -2,8 +2,8 @@
 
 Everything that happens in one unit of work is collected and written at its end with four statements (recipients with
 their endpoints, events, notifications, deliveries), however much happened; with five where an audience is large, since
-then recipients are asked for a second time. After the commit only bells are rung: whatever they fail to wake up sweeps
-by itself.
+then recipients are asked for a second time, and two more where a ticket takes along what hangs on it. After the commit
+only bells are rung: whatever they fail to wake up sweeps by itself.
 """
 
 from collections.abc import Iterable
@@ -21,14 +21,15 @@ from helpdesk.changes.actor import acts_by_token, current_actor
 from helpdesk.changes.signals import ModelSignal
 from helpdesk.changes.trace import current_trace
 from helpdesk.changes.unit import before_commit, unit
-from notifications import bells, catalogue, payloads
+from notifications import bells, catalogue, conversation, payloads
 from notifications.catalogue import Audience, Change, Row, Rule
-from notifications.examples import ENDPOINT_SERIALIZER, Example
+from notifications.examples import Example, payload_of_disabled
 from notifications.models import (
     DeliveryState,
     EndpointState,
     Event,
     Notification,
+    Priority,
     Visibility,
     WebhookDelivery,
     WebhookEndpoint,
@@ -92,7 +93,7 @@ class Outbox:
         related_type: str,
         related_id: UUID,
         created_at: Any,
-        priority: int = 0,
+        priority: Priority = Priority.NEWS,
     ) -> None:
         """A notification, and a delivery for each of the recipient's endpoints that wants its type."""
         notification = Notification(
@@ -160,10 +161,13 @@ class Recorder:
 
     def __call__(self) -> None:
         told = []
+        by_themselves = {change.instance.pk for change in self.changes if change.action != "updated"}
         for change in self.changes:
             row = catalogue.BY_SIGNAL[change.signal]
             rules = [(rule, rule.audience(change)) for rule in row.rules if rule.when(change)]
             told.append(_Told(change, row, rules))
+            for other in conversation.following(change, by_themselves):
+                told.append(_Told(other, catalogue.BY_SIGNAL[other.signal], []))
         small, large = self._recipients(told)
         outbox, now = Outbox(), timezone.now()
         for item in told:
@@ -327,7 +331,7 @@ def record_webhook_disabled(endpoint: WebhookEndpoint) -> None:
     It is a notification like any other, for their list, their sockets and their other endpoints; never for this one.
     """
     now = timezone.now()
-    payload = payloads.entity_payload(ENDPOINT_SERIALIZER, endpoint, payloads.STAFF, "disabled")
+    payload = payload_of_disabled(endpoint)
     event = Event(
         occurred_at=now,
         entity="webhook",

@@ -43,10 +43,11 @@ def audience(run: Run) -> Iterator[Audience]:
         stack.enter_context(load.on(url))
         call_command("migrate", verbosity=0)
         agents, customers = load.people(CLIENTS), load.people(STRANGERS, Role.CUSTOMER)
-        yield Audience(url, agents, customers, [_token(user) for user in agents], [_token(user) for user in customers])
+        yield Audience(url, agents, customers, [token(user) for user in agents], [token(user) for user in customers])
 
 
-def _token(user: User) -> str:
+def token(user: User) -> str:
+    """One that the person signs in with."""
     return str(AccessToken.for_user(user))
 
 

@@ -1,4 +1,4 @@
-"""From a change's commit to the last of 1,000 clients: publisher, channel layer, hub and sockets."""
+"""From a change's commit to the clients: publisher, channel layer, hub and sockets."""
 
 import contextlib
 import random
@@ -13,13 +13,15 @@ from benchmarks.registry import Figure, Skipped, benchmark, value_at_most
 from benchmarks.run import Run
 from benchmarks.servers import redis
 from benchmarks.sockets import serving
-from benchmarks.sockets.audience import CLIENTS, audience
+from benchmarks.sockets.audience import CLIENTS, audience, token
 from benchmarks.sockets.events import PRODUCT, TEXT
-from benchmarks.sockets.fleet import Fleet
+from benchmarks.sockets.fleet import Fleet, single
+from benchmarks.webhooks import load
 from comments.models import Comment
 from tickets.models import Ticket
 
 COMMENTS, WARM_UP = 200, 20
+DEACTIVATED = 50
 PAUSE = (0.03, 0.13)
 """Seconds between two comments: uneven, so that nothing that looks every so often falls into step with them."""
 
@@ -61,3 +63,38 @@ def commit_to_last(run: Run) -> Figure:
             f"{statistics.median(firsts[WARM_UP:]):.0f} ms until the first has it"
         ),
     )
+
+
+@benchmark(
+    "sockets.revoked_p99_ms",
+    unit="ms",
+    baseline="",
+    goal=value_at_most(1_000),
+)
+def revoked(run: Run) -> Figure:
+    """Somebody is deactivated right after a comment that 1,000 others are shown; until their connection is closed.
+
+    Counted from before the COMMIT. What comes between is what the stream has before it.
+    """
+    if run.postgresql is None:
+        raise Skipped("on SQLite only what the server itself commits wakes its publisher at once (told.socket_event)")
+    people = run.use(audience)
+    leaving = load.people(DEACTIVATED)
+    pause, delays = random.Random(4), []
+    with contextlib.ExitStack() as stack:
+        redis_url = stack.enter_context(redis(Path(run.folder))) or ""
+        server = stack.enter_context(serving.python(serving.UVICORN, PRODUCT, people.environment(redis_url), None))
+        ticket = Ticket(title="Who may still see this?", description="We.", requester=people.customers[0])
+        ticket.save()
+        fleet = stack.enter_context(contextlib.closing(Fleet(server.port, "plain", people.tokens)))
+        clients = stack.enter_context(single(server.port, [token(person) for person in leaving]))
+        for person, client in zip(leaving, clients, strict=True):
+            Fleet.rest(pause.uniform(*PAUSE))
+            Comment(ticket=ticket, author=people.agents[0], content=TEXT).post()
+            with transaction.atomic():
+                person.is_active = False
+                person.save()
+                began = time.perf_counter()
+            delays.append((client.closed() - began) * 1000)
+            fleet.receive(CLIENTS)
+    return Figure(percentile(delays, 99), note=f"median {statistics.median(delays):.0f} ms")

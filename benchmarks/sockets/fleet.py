@@ -103,6 +103,17 @@ class Client:
         self.rest = data[end:]
         return count
 
+    def closed(self) -> float:
+        """Read on until the server closes; when (`perf_counter`) it said so."""
+        while True:
+            for kind, _payload, position in _frames(self.rest):
+                self.rest = self.rest[position:]
+                if kind == _CLOSE:
+                    return time.perf_counter()
+                break
+            else:
+                self._fill()
+
     def unread_bytes(self) -> int:
         """What waits in the kernel to be read."""
         found = array.array("i", [0])
@@ -251,10 +262,17 @@ class Fleet:
 @contextlib.contextmanager
 def silent(port: int, tokens: Sequence[str]) -> Iterator[list[Client]]:
     """Plain clients that join the room and never read again, with as little room in the kernel as it allows."""
+    with single(port, tokens, receive_buffer=1) as clients:
+        yield clients
+
+
+@contextlib.contextmanager
+def single(port: int, tokens: Sequence[str], receive_buffer: int | None = None) -> Iterator[list[Client]]:
+    """Plain clients in the room, each read by itself or not at all."""
     clients = []
     try:
         for token in tokens:
-            client = Client(port, "plain", "127.0.0.1", token, receive_buffer=1)
+            client = Client(port, "plain", "127.0.0.1", token, receive_buffer)
             clients.append(client)
             client.signed_in(token)
             client.ask_join(ROOM)

@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from django.contrib.auth import logout
 from django.contrib.auth.backends import ModelBackend
+from django.http import HttpRequest
 from rest_framework.authentication import SessionAuthentication as BaseSessionAuthentication
 from rest_framework.request import Request
 from rest_framework_simplejwt.authentication import JWTAuthentication
@@ -34,6 +36,15 @@ AGENT_PERMISSIONS = frozenset(
 def caller(request: Any) -> User:
     """The person who makes this request. Only where the permission classes let nobody else through."""
     return request.user
+
+
+def sign_out_another(request: HttpRequest, user: Any) -> None:
+    """Before `user` signs in: end the session of somebody else in this browser, and with it what it has opened.
+
+    Django's `login` would only forget it.
+    """
+    if request.user.is_authenticated and request.user.pk != user.pk:
+        logout(request)
 
 
 class RoleBackend(ModelBackend):

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Model, QuerySet
+from django.db.models import Model, Q, QuerySet
 
 from comments.models import Comment
 from helpdesk.accounts.models import User
@@ -43,7 +43,9 @@ class Entry:
 
 def of_ticket(ticket: Ticket, user: User) -> list[Entry]:
     """The ticket with its comments and attachments, the latest first. Two queries."""
-    return _entries(Event.objects.visible_to(user).filter(ticket_id=ticket.pk))
+    # That it took them along to another requester is said once, of the ticket.
+    taken_along = ~Q(entity="ticket") & Q(changes__has_key="requester_id")
+    return _entries(Event.objects.visible_to(user).filter(ticket_id=ticket.pk).exclude(taken_along))
 
 
 def of(instance: Model, user: User) -> list[Entry] | None:

@@ -13,7 +13,7 @@ from django.urls import reverse
 from rest_framework.throttling import SimpleRateThrottle
 
 from comments.models import Comment
-from helpdesk.accounts.authentication import caller
+from helpdesk.accounts.authentication import caller, sign_out_another
 from helpdesk.accounts.models import STAFF_ROLES, User
 from helpdesk.backoffice import dashboard
 from knowledge.models import Article
@@ -81,6 +81,10 @@ class SignInForm(AdminAuthenticationForm):
         if not SignInThrottle().allow_request(cast(Any, self.request), cast(Any, None)):
             raise ValidationError("Too many attempts to sign in. Please wait a minute.", code="throttled")
         return super().clean()
+
+    def confirm_login_allowed(self, user: Any) -> None:
+        super().confirm_login_allowed(user)
+        sign_out_another(cast(HttpRequest, self.request), user)
 
 
 class BackofficeSite(admin.AdminSite):

@@ -92,6 +92,12 @@ class EndpointForm(forms.ModelForm):
         if given is None or url is None:
             return cleaned
         moves = url != self.present_url
+        seen = self.data.get(self.add_initial_prefix("url"), self.present_url)
+        if "header_lines" in self.changed_data and not moves and seen != self.present_url:
+            self.add_error(
+                "header_lines", "The URL was changed meanwhile. These headers were meant for another receiver."
+            )
+            return cleaned
         try:
             if "header_lines" in self.changed_data or (moves and given):
                 merged(given, {} if moves else self.instance.headers())

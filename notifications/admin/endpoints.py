@@ -24,7 +24,7 @@ from notifications.admin.endpoint_form import EndpointForm
 from notifications.admin.subjects import id_in
 from notifications.encryption import SecretUnreadable
 from notifications.models import BreakerState, EndpointState, WebhookAttempt, WebhookEndpoint
-from notifications.webhooks import conformance, endpoint_health, endpoints, trial
+from notifications.webhooks import conformance, endpoint_health, endpoints, trial, turns
 
 NEWEST_DELIVERIES = 10
 
@@ -201,7 +201,10 @@ class WebhookEndpointAdmin(VisibleAdmin):
             messages.error(request, "There is no such notification type.")
         elif self._may_try(request):
             try:
-                attempt = trial.send_test(endpoint, type_)
+                with turns.turn(caller(request).pk):
+                    attempt = trial.send_test(endpoint, type_)
+            except turns.Busy as error:
+                messages.error(request, str(error))
             except trial.NotSent as error:
                 messages.error(request, f"Nothing was sent: {error}")
             else:
@@ -216,8 +219,9 @@ class WebhookEndpointAdmin(VisibleAdmin):
         if not self._may_try(request):
             return None
         try:
-            checks = conformance.check(endpoint.url, endpoint.secrets(), own_headers=endpoint.headers())
-        except SecretUnreadable as error:
+            with turns.turn(caller(request).pk):
+                checks = conformance.check(endpoint.url, endpoint.secrets(), own_headers=endpoint.headers())
+        except (SecretUnreadable, turns.Busy) as error:
             messages.error(request, str(error))
             return None
         context = {

@@ -3,6 +3,7 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
+from django.db import transaction
 from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import extend_schema
@@ -28,7 +29,7 @@ from notifications.api.serializers import (
 )
 from notifications.encryption import SecretUnreadable
 from notifications.models import EndpointState, WebhookDelivery, WebhookEndpoint
-from notifications.webhooks import conformance, endpoints, trial
+from notifications.webhooks import conformance, endpoints, trial, turns
 from notifications.webhooks.destination import DestinationRefused
 from notifications.webhooks.endpoint_health import with_recent
 from notifications.webhooks.headers import HeadersRefused
@@ -67,7 +68,10 @@ def _tested(request: Request, endpoint: WebhookEndpoint) -> Response:
     serializer = WebhookTestSerializer(data=request.data)
     serializer.is_valid(raise_exception=True)
     try:
-        attempt = trial.send_test(endpoint, serializer.validated_data["type"])
+        with turns.turn(caller(request).pk):
+            attempt = trial.send_test(endpoint, serializer.validated_data["type"])
+    except turns.Busy as error:
+        raise Conflict(str(error), code="busy") from None
     except trial.NotSent as error:
         raise Conflict(str(error), code="not_sent") from None
     return Response(WebhookAttemptSerializer(attempt).data)
@@ -187,18 +191,19 @@ class EndpointDetail(OneEndpoint):
         serializer.is_valid(raise_exception=True)
         data = serializer.validated_data
         url = _normalized(request, "url", data["url"]) if "url" in data else None
-        with _headers_refused_as_invalid():
-            secret = endpoints.change(
-                endpoint,
-                url=url,
-                own_headers=data.get("header_names"),
-                **{field: data[field] for field in _PLAIN_FIELDS if field in data},
-            )
-        wanted = data.get("state", endpoint.state)
-        if wanted == EndpointState.PAUSED != endpoint.state:
-            endpoints.pause(endpoint)
-        elif wanted == EndpointState.ACTIVE != endpoint.state:
-            endpoints.resume(endpoint)
+        with transaction.atomic():
+            with _headers_refused_as_invalid():
+                secret = endpoints.change(
+                    endpoint,
+                    url=url,
+                    own_headers=data.get("header_names"),
+                    **{field: data[field] for field in _PLAIN_FIELDS if field in data},
+                )
+            wanted = data.get("state", endpoint.state)
+            if wanted == EndpointState.PAUSED != endpoint.state:
+                endpoints.pause(endpoint)
+            elif wanted == EndpointState.ACTIVE != endpoint.state:
+                endpoints.resume(endpoint)
         return Response(_with_secret(endpoint, secret))
 
     @extend_schema(responses={204: None})
@@ -243,7 +248,11 @@ class EndpointCheck(OneEndpoint):
             secrets, headers = endpoint.secrets(), endpoint.headers()
         except SecretUnreadable as error:
             raise Conflict(str(error), code="not_sendable") from None
-        checks = conformance.check(endpoint.url, secrets, own_headers=headers)
+        try:
+            with turns.turn(caller(request).pk):
+                checks = conformance.check(endpoint.url, secrets, own_headers=headers)
+        except turns.Busy as error:
+            raise Conflict(str(error), code="busy") from None
         passed = all(check.passed for check in checks)
         return Response(EndpointCheckSerializer({"passed": passed, "checks": checks}).data)
 

@@ -1,6 +1,7 @@
 from notifications.models.delivery import (
     UNDONE_STATES,
     DeliveryState,
+    Priority,
     ReceivedWebhook,
     WebhookAttempt,
     WebhookDelivery,
@@ -19,6 +20,7 @@ __all__ = [
     "Event",
     "EventStream",
     "Notification",
+    "Priority",
     "ReceivedWebhook",
     "RecoveryState",
     "Statistic",

@@ -21,6 +21,14 @@ class DeliveryState(models.TextChoices):
     LOOPED = "looped", "Stopped: a circle"  # its own change would come back to it
 
 
+class Priority(models.IntegerChoices):
+    """Lower goes first."""
+
+    NEWS = 0  # what concerns one person
+    ANNOUNCEMENT = 1  # to many
+    REDELIVERY = 2  # what was missed
+
+
 # What may still be sent, now or some day.
 UNDONE_STATES = ("pending", "sending", "retrying", "held")
 
@@ -44,7 +52,7 @@ class WebhookDelivery(models.Model):
     state = models.CharField(max_length=10, choices=DeliveryState.choices, default=DeliveryState.PENDING)
     state_reason = models.CharField(max_length=300, blank=True)
     priority = models.PositiveSmallIntegerField(
-        default=0,
+        default=Priority.NEWS,
         help_text="Lower goes first: 0 for what concerns one person, 1 for an announcement to many, 2 for what is "
         "sent again: news comes before what was missed.",
     )

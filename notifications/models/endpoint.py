@@ -122,7 +122,7 @@ class WebhookEndpoint(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.url
+        return self.receiver
 
     @property
     def is_internal(self) -> bool:
@@ -134,8 +134,11 @@ class WebhookEndpoint(models.Model):
         """Which one this is, for people to read: not the whole URL, since many have a secret in their path."""
         return urlsplit(self.url).hostname or self.url
 
-    def wants(self, type_: str) -> bool:
-        return not self.types or type_ in self.types or type_ == "webhook_test"
+    @property
+    def masked_url(self) -> str:
+        """The URL without what may be a secret, for other eyes than its owner's and staff's."""
+        parts = urlsplit(self.url)
+        return self.url if self.is_internal else f"{parts.scheme}://{parts.netloc}/…"
 
     def set_secret(self, secret: str) -> None:
         self.encrypted_secret = encrypt(secret)

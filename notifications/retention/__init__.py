@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 def prune(now: datetime | None = None) -> dict[str, int]:
     """Remove what is past its retention as of `now`; returns how many rows of what."""
     horizon = Horizon.at(now or timezone.now())
-    removed = {**log.prune(horizon)}
+    removed = log.prune(horizon)
     for name, count in deleted.prune(horizon).items():
         removed[name] = removed.get(name, 0) + count
     if any(removed.values()):

@@ -34,7 +34,7 @@ def drain(rows: QuerySet, remove: Callable[[list[UUID]], int]) -> int:
 def delete_rows(rows: QuerySet) -> int:
     """One DELETE. Nothing is collected, nothing cascades and no signal is sent: whatever refers to them is gone.
 
-    The database's own foreign keys stand behind that. Followed by a pause for everyone else.
+    The database's own foreign keys stand behind that.
     """
     return rows.order_by()._raw_delete(rows.db)  # type: ignore[attr-defined]
 

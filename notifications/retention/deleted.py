@@ -17,7 +17,7 @@ from django.db.models import Exists, Model, OuterRef, Q, QuerySet
 
 from comments.models import Comment
 from knowledge.models import Article
-from notifications.models import Event, Notification, WebhookDelivery
+from notifications.models import UNDONE_STATES, Event, Notification, WebhookDelivery
 from notifications.payloads import encode
 from notifications.retention.batches import delete_rows, drain, pause
 from notifications.retention.horizon import Horizon
@@ -146,7 +146,10 @@ def _remove_tickets(ids: list[UUID]) -> list[UUID]:
 def _empty(before: datetime, removed: dict[str, int]) -> None:
     """A deleted comment that others answer stays, to hold the conversation together, but without its words."""
     answers = Comment._base_manager.filter(parent=OuterRef("pk"))
-    for ids in _latest_first(Comment.objects.filter(Exists(answers), deleted_at__lt=before).exclude(content="")):
+    # What was said in a webhook that is still to be sent is said when it is sent: a later run finds it.
+    unsaid = WebhookDelivery.objects.filter(notification__event__entity_id=OuterRef("pk"), state__in=UNDONE_STATES)
+    wordy = Comment.objects.filter(Exists(answers), ~Exists(unsaid), deleted_at__lt=before).exclude(content="")
+    for ids in _latest_first(wordy):
         Comment.objects.filter(pk__in=ids).update_without_signals(content="")
         _forget(ids, removed)
         for event in Event.objects.filter(entity_id__in=ids, position__isnull=False):

@@ -112,6 +112,7 @@ class Connection:
         "id",
         "is_closed",
         "on_closed",
+        "operating",
         "person",
         "rooms",
         "session_key",
@@ -136,6 +137,7 @@ class Connection:
         self._resumed_rooms: frozenset[str] = frozenset()
         # One change of rooms at a time; while one is made, what happens is kept here and shown when it is done.
         self.changing = asyncio.Lock()
+        self.operating = asyncio.Lock()  # one operation at a time, in their order
         self.backlog: list[Callable[[], None]] | None = None
         self.is_closed = False
         self.on_closed: Callable[[Connection], None] = lambda connection: None
@@ -188,6 +190,11 @@ class Connection:
         self._resumed_after = after
         self._resuming_until = time.monotonic() + limits.RESUME_SECONDS
 
+    def has_resumed(self, room: str) -> None:
+        """Replayed from there. However long that took, the next room that waited for it is replayed too."""
+        self._resumed_rooms |= {room}
+        self._resuming_until = max(self._resuming_until, time.monotonic() + limits.RESUME_SECONDS)
+
     def replay_from(self, room: str) -> int | None:
         """Whence a room that is joined without a cursor is replayed; None: not at all.
 
@@ -196,7 +203,6 @@ class Connection:
         """
         if room in self._resumed_rooms or time.monotonic() > self._resuming_until:
             return None
-        self._resumed_rooms |= {room}
         return self._resumed_after
 
     # --- sending ---------------------------------------------------------------------------------------------------
@@ -278,6 +284,8 @@ class Connection:
     # --- ending ----------------------------------------------------------------------------------------------------
     def sign_in_until(self, expires_at: float | None) -> None:
         """The sign-in holds until then (Unix time; None: until something else ends it)."""
+        if self.is_closed:
+            return
         self.expires_at = expires_at
         if self._expiry is not None:
             self._expiry.cancel()

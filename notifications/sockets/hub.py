@@ -51,6 +51,7 @@ class Hub:
         self._thread: ThreadPoolExecutor | None = None
         self._replays: asyncio.Semaphore | None = None
         self._people: defaultdict[UUID, set[Connection]] = defaultdict(set)
+        self._budgets: dict[UUID, limits.OperationBudget] = {}  # of each person's connections together
         self._rooms: defaultdict[str, set[Connection]] = defaultdict(set)
         self._held: set[Connection] = set()  # those with a backlog
         self.presence = Presence(lambda room: self._rooms.get(room, ()))
@@ -80,6 +81,7 @@ class Hub:
             )
         connection.on_closed = self._forget
         self._people[person.id].add(connection)
+        connection.budget.shared = self._budgets.setdefault(person.id, limits.OperationBudget(limits.BUSY_CONNECTIONS))
         self._hold(connection)
         try:
             await self._listen()
@@ -89,10 +91,10 @@ class Hub:
             await authentication.check_still_open(connection, present)
             if connection.person is person:  # else we have heard of a change meanwhile, and know better
                 connection.person = present
-            if connection.person.groups != connection.groups:
-                await self._regroup(connection, connection.person.groups)
             if connection.is_closed:
                 raise Refusal("unavailable", "The connection ended while it was opened.", CloseCode.UNAVAILABLE)
+            if connection.person.groups != connection.groups:
+                await self._regroup(connection, connection.person.groups)
         except BaseException:
             connection.gone()
             raise
@@ -204,6 +206,7 @@ class Hub:
         connections.discard(connection)
         if not connections:
             del self._people[connection.person.id]
+            del self._budgets[connection.person.id]
         in_background(self._regroup(connection, frozenset()))
 
     def _everyone(self) -> list[Connection]:
@@ -216,14 +219,22 @@ class Hub:
         With `after`, first what it missed there since. `room` is canonical. Raises Refusal.
         """
         async with connection.changing:
+            is_resumed = False
             if room not in connection.rooms:
                 if len(connection.rooms) > limits.ROOMS_PER_CONNECTION:  # OWN is one more
                     raise Refusal(
                         "too_many_rooms", f"A connection can be in {limits.ROOMS_PER_CONNECTION} rooms at most."
                     )
+                theirs = self._people.get(connection.person.id, ())
+                if sum(len(it.rooms) - 1 for it in theirs) >= limits.ROOMS_PER_CONNECTION * limits.BUSY_CONNECTIONS:
+                    raise Refusal("too_many_rooms", "Your connections are in as many rooms as they can be together.")
                 if after is None:
                     after = connection.replay_from(room)
-            return await self._cover(connection, room, after)
+                    is_resumed = after is not None
+            cursor = await self._cover(connection, room, after)
+            if is_resumed:
+                connection.has_resumed(room)
+            return cursor
 
     async def leave(self, connection: Connection, room: str) -> None:
         async with connection.changing:
@@ -235,6 +246,7 @@ class Hub:
         try:
             async with connection.changing:
                 await self._cover(connection, OWN, after)
+                connection.has_resumed(OWN)
         except Refusal as refusal:
             connection.refuse(refusal)
         except Exception:
@@ -253,6 +265,8 @@ class Hub:
             return await self._cover_now(connection, room, None)
         assert self._replays is not None
         async with self._replays:
+            if connection.is_closed:  # while it waited: others have more of the place
+                raise Refusal("unavailable", "The connection has ended.", CloseCode.UNAVAILABLE)
             return await self._cover_now(connection, room, after)
 
     async def _cover_now(self, connection: Connection, room: str, after: int | None) -> int:
@@ -278,10 +292,7 @@ class Hub:
         try:
             await database_sync_to_async(replay.check_extent)(user_id, after, until)
         except replay.TooMuchMissed as error:
-            if room == OWN:
-                connection.resume(None)  # whoever fetches everything needs no replay of the rooms either
-            place = {} if room == OWN else {"room": room}
-            connection.tell("resync_required", reason=error.reason, message=error.message, cursor=until, **place)
+            self._cannot_replay(connection, room, error, until)
             return False
         while page := await database_sync_to_async(replay.missed)(user_id, position, until):
             for event in page:
@@ -290,8 +301,19 @@ class Hub:
                 connection.show(event, room in event.rooms and not shown, room == OWN)
             await self._read_by(connection)
             if connection.is_closed:
-                break
+                return True
+        try:
+            await database_sync_to_async(replay.check_reach)(after, until)
+        except replay.TooMuchMissed as error:  # some of it was removed while it was read
+            self._cannot_replay(connection, room, error, until)
         return True
+
+    @staticmethod
+    def _cannot_replay(connection: Connection, room: str, error: replay.TooMuchMissed, cursor: int) -> None:
+        if room == OWN:
+            connection.resume(None)  # whoever fetches everything needs no replay of the rooms either
+        place = {} if room == OWN else {"room": room}
+        connection.tell("resync_required", reason=error.reason, message=error.message, cursor=cursor, **place)
 
     def _position(self, connection: Connection) -> int:
         """Up to where this process has taken in the stream, or the connection knows it from another one."""
@@ -347,7 +369,10 @@ class Hub:
         if event.entity == "ticket":
             self.presence.ticket_changed(event)
         if event.notifications is None:
-            event.notifications = await self._ask(_notifications_of, event.id, list(self._people))
+            event.notifications, asked = {}, set[UUID]()
+            while new := self._people.keys() - asked:  # somebody may come in while it is asked for
+                event.notifications |= await self._ask(_notifications_of, event.id, list(new))
+                asked |= new
         for connection in list(self._held):
             self._keep(connection, event)
         for connection in self._candidates(event):
@@ -409,9 +434,15 @@ class Hub:
                 )
 
     def _lost(self, position: int) -> None:
-        """Events are gone, and nobody knows whose: everyone has to fetch the present state."""
+        """Events are gone, and nobody knows whose: everyone has to fetch the present state.
+
+        Whoever knows more of the stream than there is of it has to begin anew: they would be told nothing for a while.
+        """
         for connection in self._everyone():
-            connection.ask_to_fetch(position, "gap", "Something was missed. Please fetch the present state.")
+            if any(covered.live > position for covered in connection.rooms.values()):
+                connection.close(CloseCode.UNAVAILABLE, "unavailable", "The event stream was reset. Please come back.")
+            else:
+                connection.ask_to_fetch(position, "gap", "Something was missed. Please fetch the present state.")
 
     async def _eased(self) -> None:
         """Much is shown at once: wait for those who read, but not for those who do not."""

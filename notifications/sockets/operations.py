@@ -38,13 +38,16 @@ MAX_CURSOR = 2**63 - 1
 async def perform(connection: Connection, name: Any, arguments: Any) -> Answer:
     """Do what a client asked for. Never raises: `{"ok": true, …}` or `{"ok": false, "error": {code, message}}`."""
     try:
-        connection.budget.spend()
+        connection.budget.spend()  # before it waits: so there are not many that do
         operation = OPERATIONS.get(name) if isinstance(name, str) else None
         if operation is None:
             raise Refusal("unknown_operation", f"There is no such operation. There are: {', '.join(OPERATIONS)}.")
         if not isinstance(arguments, Mapping):
             raise invalid("The arguments of an operation are one object.")
-        return {"ok": True, **await operation(connection, arguments)}
+        async with connection.operating:
+            if connection.is_closed:
+                raise Refusal("unavailable", "The connection has ended.", CloseCode.UNAVAILABLE)
+            return {"ok": True, **await operation(connection, arguments)}
     except Refusal as refusal:
         if connection.budget.is_abused:
             connection.close(CloseCode.TOO_MANY, refusal.code, refusal.message)

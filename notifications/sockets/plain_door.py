@@ -188,8 +188,8 @@ def _parse(text: str | None, *, id_required: bool) -> dict[str, Any]:
     """A frame as an object with a `type` and an `id`; raises Refusal for anything else."""
     if text is None:
         raise invalid("A frame must be text.")
-    if len(text) > limits.FRAME_BYTES:
-        raise Refusal("too_large", f"A frame has at most {limits.FRAME_BYTES:,} bytes.", CloseCode.MALFORMED)
+    if limits.is_too_large(text):
+        raise limits.too_large()
     try:
         frame = json.loads(text)
     except (ValueError, RecursionError):

@@ -54,6 +54,8 @@ def check_extent(user_id: UUID, after: int, until: int) -> None:
     """Raises TooMuchMissed unless all that happened in (after, until] is there, not too much for a replay, and the
     person saw the same things before it as after it."""
     check_reach(after, last_position())
+    if until - after > limits.REPLAY_SPAN:
+        raise TooMuchMissed("missed_too_much", "Too much happened after this cursor. Please fetch the present state.")
     events = Event.objects.published().visible_to(active_user(user_id)).filter(position__gt=after, position__lte=until)
     if events[limits.REPLAY_EVENTS : limits.REPLAY_EVENTS + 1].exists():
         raise TooMuchMissed("missed_too_much", "Too much happened after this cursor. Please fetch the present state.")

@@ -26,7 +26,7 @@ from socketio.exceptions import ConnectionRefusedError as SocketIOConnectionRefu
 from notifications.log_filters import OneLine
 from notifications.payloads import encode
 from notifications.sockets import authentication, limits, operations, origins
-from notifications.sockets.connection import Connection
+from notifications.sockets.connection import Connection, in_background
 from notifications.sockets.hub import hub
 from notifications.sockets.outlet import Outlet
 from notifications.sockets.packet_queue import PacketQueue
@@ -97,16 +97,35 @@ class _EngineServer(engineio.AsyncServer):
     def create_queue(self, *args: Any, **kwargs: Any) -> PacketQueue:
         return PacketQueue()
 
+    async def send_packet(self, sid: str, pkt: Any) -> None:
+        session = self.sockets.get(sid)
+        if session is not None and not session.closed and session.queue.is_full:
+            # It asks, and does not read what it is answered. What it missed it will get when it comes back.
+            await session.close(wait=False, abort=True)
+            session.queue.put_nowait(None)
+            return
+        await super().send_packet(sid, pkt)
+
 
 class _Server(socketio.AsyncServer):
     def _engineio_server_class(self) -> type[_EngineServer]:
         return _EngineServer
 
+    async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
+        await super()._handle_eio_connect(eio_sid, environ)
+        in_background(self._end_unless_signed_in(eio_sid))
+
+    async def _end_unless_signed_in(self, eio_sid: str) -> None:
+        await asyncio.sleep(limits.SIGN_IN_SECONDS)
+        if self.manager.sid_from_eio_sid(eio_sid, NAMESPACE) is None:
+            await SocketIODoor(eio_sid).end(CloseCode.UNAUTHENTICATED, "unauthenticated", "")
+
 
 server = _Server(
     async_mode="asgi",
     serializer=IncomingPacket,
-    async_handlers=False,  # one operation of a client at a time, in its order
+    # An operation must not keep its client's heartbeat from being read. `operations` puts them in their order.
+    async_handlers=True,
     cors_allowed_origins=_is_allowed,
     max_http_buffer_size=limits.FRAME_BYTES,
     logger=_protocol_logger,
@@ -124,6 +143,10 @@ class SocketIODoor:
     def __init__(self, engine_sid: str) -> None:
         self._sid = engine_sid
         self._session: Any = server.eio.sockets.get(engine_sid)  # None: it has ended
+
+    @property
+    def has_ended(self) -> bool:
+        return self._session is None or self._session.closed
 
     def send_now(self, frame: str) -> bool:
         outlet = self._outlet()
@@ -211,6 +234,9 @@ class _DefaultNamespace(socketio.AsyncNamespace):
         door = SocketIODoor(engine_sid)
         connection = Connection(door, socketio_form, sign_in.person, sign_in.expires_at, sign_in.session_key)
         await hub.enter(connection, after)
+        if door.has_ended:  # while it came in: nobody would tell us
+            connection.gone()
+            raise Refusal("unavailable", "The connection ended while it was opened.", CloseCode.UNAVAILABLE)
         self._connections[sid] = connection
         # The writer's first step comes after the library has queued the answer to this handler: it waits for nothing.
         connection.start()
@@ -257,7 +283,7 @@ async def application(scope: origins.Scope, receive: Any, send: Any) -> None:
         send, scope = outlet.send, {**scope, _OUTLET: outlet}
         receive = _well_formed(receive, send)
         # A session that polled until now names itself. Whether it may come over is for Engine.IO to say.
-        for sid in parse_qs(scope["query_string"].decode("latin-1")).get("sid", ()):
+        for sid in parse_qs(scope["query_string"].decode("latin-1")).get("sid", ())[:1]:
             if sid in server.eio.sockets and not server.eio.sockets[sid].upgraded:
                 server.eio.sockets[sid].session[_OUTLET] = outlet
     await _application(scope, receive, send)
@@ -286,15 +312,17 @@ async def _not_now(scope: origins.Scope, receive: Any, send: Any) -> None:
 
 
 def _well_formed(receive: Any, send: Any) -> Any:
-    """The same stream of messages, ended where a client sends what is not Engine.IO."""
+    """The same stream of messages, ended where a client sends what is not Engine.IO, or too much of it."""
 
     async def checked() -> dict[str, Any]:
         message = await receive()
         text = message.get("text")
-        if message["type"] == "websocket.receive" and text is not None and not _ENGINE_PACKET.match(text):
-            reason = "This is not a packet of Engine.IO 4."
-            await send({"type": "websocket.close", "code": int(CloseCode.MALFORMED), "reason": reason})
-            return {"type": "websocket.disconnect", "code": int(CloseCode.MALFORMED)}
+        if message["type"] == "websocket.receive" and text is not None:
+            is_packet = _ENGINE_PACKET.match(text) is not None
+            if not is_packet or limits.is_too_large(text):
+                reason = limits.too_large().message if is_packet else "This is not a packet of Engine.IO 4."
+                await send({"type": "websocket.close", "code": int(CloseCode.MALFORMED), "reason": reason})
+                return {"type": "websocket.disconnect", "code": int(CloseCode.MALFORMED)}
         return message
 
     return checked

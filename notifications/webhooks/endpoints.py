@@ -1,6 +1,7 @@
 """Endpoints as their owners manage them: where a URL may point, secrets, pausing, deleting."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,8 +27,6 @@ INTERNAL_RECEIVERS = {INTERNAL_RECEIVER: INTERNAL_RECEIVER, "/api/webhooks/notif
 
 # How long both secrets sign after a rotation: long enough to change a receiver's configuration by hand.
 ROTATION_OVERLAP = timedelta(hours=24)
-
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class TooManyEndpoints(Exception):
@@ -64,7 +63,7 @@ def _internal(path: str) -> str:
 
 def _origin(url: str) -> tuple[str, str, int]:
     parts = urlsplit(url)
-    return parts.scheme, (parts.hostname or "").lower(), parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
+    return parts.scheme, (parts.hostname or "").lower(), parts.port or destination.DEFAULT_PORTS.get(parts.scheme, 0)
 
 
 def set_primary(owner: User, url: str) -> tuple[WebhookEndpoint, str | None]:
@@ -116,6 +115,17 @@ def create(
     return endpoint, secret
 
 
+@contextmanager
+def _locked(endpoint: WebhookEndpoint) -> Iterator[None]:
+    """The endpoint as it is now, and nobody else's to change until the block ends, in a transaction.
+
+    Deliveries for it may be written meanwhile.
+    """
+    with transaction.atomic():
+        endpoint.refresh_from_db(from_queryset=WebhookEndpoint.objects.select_for_update(no_key=True))
+        yield
+
+
 def change(
     endpoint: WebhookEndpoint,
     *,
@@ -130,33 +140,34 @@ def change(
     headers says which it has from now on. Another URL starts anew and is active, unless the owner has paused the
     endpoint: then it stays so. Raises HeadersRefused.
     """
-    moves = url is not None and url != endpoint.url
-    if moves and endpoint.header_names and own_headers is None:
-        raise HeadersRefused(
-            ["Another URL is another receiver: give the headers for it with their values, or {} for none."]
-        )
-    changed = set(fields)
-    if own_headers is not None:
-        endpoint.set_headers(headers.merged(own_headers, {} if moves else _kept(endpoint, own_headers)))
-        changed |= {"header_names", "encrypted_header_values"}
-    for name, value in fields.items():
-        setattr(endpoint, name, value)
-    secret = None
-    if url is not None and moves:
-        secret = generate_secret()
-        endpoint.url = url
-        endpoint.set_secret(secret)
-        endpoint.encrypted_previous_secret = ""
-        _forgive(endpoint)
-        changed |= {"url", "encrypted_secret", "encrypted_previous_secret", *_FORGIVEN}
-        if endpoint.state == EndpointState.DISABLED:
-            endpoint.state = EndpointState.ACTIVE
-            changed.add("state")
-    if changed:
-        # Nothing but this: a worker may be writing down meanwhile how the endpoint is doing.
-        endpoint.save(update_fields=[*changed, "updated_at"])
-    if moves:
-        transaction.on_commit(bells.ring_deliveries, robust=True)
+    with _locked(endpoint):
+        moves = url is not None and url != endpoint.url
+        if moves and endpoint.header_names and own_headers is None:
+            raise HeadersRefused(
+                ["Another URL is another receiver: give the headers for it with their values, or {} for none."]
+            )
+        changed = set(fields)
+        if own_headers is not None:
+            endpoint.set_headers(headers.merged(own_headers, {} if moves else _kept(endpoint, own_headers)))
+            changed |= {"header_names", "encrypted_header_values"}
+        for name, value in fields.items():
+            setattr(endpoint, name, value)
+        secret = None
+        if url is not None and moves:
+            secret = generate_secret()
+            endpoint.url = url
+            endpoint.set_secret(secret)
+            endpoint.encrypted_previous_secret = ""
+            _forgive(endpoint)
+            changed |= {"url", "encrypted_secret", "encrypted_previous_secret", *_FORGIVEN}
+            if endpoint.state == EndpointState.DISABLED:
+                endpoint.state = EndpointState.ACTIVE
+                changed.add("state")
+        if changed:
+            # Nothing but this: a worker may be writing down meanwhile how the endpoint is doing.
+            endpoint.save(update_fields=[*changed, "updated_at"])
+        if moves:
+            transaction.on_commit(bells.ring_deliveries, robust=True)
     return secret
 
 
@@ -179,12 +190,13 @@ def rotate_secret(endpoint: WebhookEndpoint) -> str:
     ended without waiting.
     """
     secret = generate_secret()
-    endpoint.encrypted_previous_secret = endpoint.encrypted_secret
-    endpoint.previous_secret_until = timezone.now() + ROTATION_OVERLAP
-    endpoint.encrypted_secret = encrypt(secret)
-    endpoint.save(
-        update_fields=["encrypted_secret", "encrypted_previous_secret", "previous_secret_until", "updated_at"]
-    )
+    with _locked(endpoint):
+        endpoint.encrypted_previous_secret = endpoint.encrypted_secret
+        endpoint.previous_secret_until = timezone.now() + ROTATION_OVERLAP
+        endpoint.encrypted_secret = encrypt(secret)
+        endpoint.save(
+            update_fields=["encrypted_secret", "encrypted_previous_secret", "previous_secret_until", "updated_at"]
+        )
     return secret
 
 
@@ -193,11 +205,15 @@ def pause(endpoint: WebhookEndpoint) -> None:
 
     Of a large backlog the rest is held by the workers' claims, see `gates.clear`; none of it is sent.
     """
-    _stop(endpoint, EndpointState.PAUSED)
+    with _locked(endpoint):
+        _stop(endpoint, EndpointState.PAUSED)
 
 
 def disable(endpoint: WebhookEndpoint, reason: str) -> None:
-    """Stop sending to an endpoint that does not take it any more: its deliveries are held, and its owner is told."""
+    """Stop sending to an endpoint that does not take it any more: its deliveries are held, and its owner is told.
+
+    Whoever calls has locked the endpoint's row, and writes its health besides.
+    """
     with transaction.atomic():
         endpoint.disabled_reason = reason
         _stop(endpoint, EndpointState.DISABLED)
@@ -209,7 +225,7 @@ def resume(endpoint: WebhookEndpoint) -> int:
 
     They are released by the workers, as many at a time as the endpoint takes (`gates.release`).
     """
-    with transaction.atomic():
+    with _locked(endpoint):
         endpoint.state = EndpointState.ACTIVE
         _forgive(endpoint)
         endpoint.save(update_fields=["state", *_FORGIVEN, "updated_at"])
@@ -222,7 +238,7 @@ def delete(endpoint: WebhookEndpoint) -> None:
 
     Of a large backlog the rest is cancelled by the workers, see `gates.clear`; none of it is sent.
     """
-    with transaction.atomic():
+    with _locked(endpoint):
         endpoint.deleted_at = timezone.now()
         endpoint.save(update_fields=["deleted_at", "updated_at"])
         gates.clear(endpoint)
@@ -238,7 +254,6 @@ def _forgive(endpoint: WebhookEndpoint) -> None:
 
 
 def _stop(endpoint: WebhookEndpoint, state: EndpointState) -> None:
-    with transaction.atomic():
-        endpoint.state = state
-        endpoint.save(update_fields=["state", "disabled_reason", "updated_at"])
-        gates.clear(endpoint)
+    endpoint.state = state
+    endpoint.save(update_fields=["state", "disabled_reason", "updated_at"])
+    gates.clear(endpoint)

@@ -18,12 +18,13 @@ from django.db import Error as DatabaseError
 from django.db import close_old_connections
 from django.utils import timezone
 
-from notifications import workers
+from notifications import expansion, workers
 from notifications.webhooks import gates, http, outcomes, queue, sending, statistics
 from notifications.webhooks.lanes import Lanes
 from notifications.webhooks.outcomes import Result
 from notifications.webhooks.policy import current_policy
 from notifications.webhooks.queue import Claimed
+from notifications.webhooks.schedule import asks_for_relief
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ ROUND = 0.01
 BATCH, AHEAD = 200, 150
 # What has waited here for so long is given back, seconds: half of what its lease has beyond an attempt.
 PATIENCE = queue.LEASE_MARGIN.total_seconds() / 2
+# The same for an endpoint with a rate limit: what its pace allowed then would else go out in a bunch.
+PACED_PATIENCE = 1.0
 # How long the loop stays when nothing is due, seconds: the next bell finds it running and pays no start.
 LINGER = 30.0
 # How often it looks for due retries while it stays, seconds; and how often where there is only a moment to wait: for a
@@ -74,7 +77,9 @@ class Engine:
         self._waiting: list[Claimed] = []
         self._submitted: dict[Claimed, Future[None]] = {}
         self._soon_more = False
+        self._news_only = False
         self._chores = [
+            _Chore(self._look_at_audiences, LOOK_EVERY),
             _Chore(self._give_back_expired, GIVE_BACK_EVERY),
             _Chore(self._release, LOOK_EVERY),
             _Chore(self._repair, REPAIR_EVERY),
@@ -110,10 +115,11 @@ class Engine:
                     self._bell.clear()
                     self._soon_more = False
                     try:
-                        self._take_in()
+                        # First of all what has come back: if the database was away for as long as a lease lasts, the
+                        # claim would give it back, and it would be sent again.
+                        written = self._write()
                         claimed = self._give_back_unsent() if self._stopping.is_set() else self._claim()
                         self._start(pool, session)
-                        written = self._write()
                     except DatabaseError as error:
                         # What was sent and not recorded stays in `_unwritten`; what was claimed comes back with its
                         # lease.
@@ -149,8 +155,8 @@ class Engine:
         room = self.lanes.fast_free + self.lanes.ahead - self.lanes.waiting
         if self.lanes.waiting > self.lanes.ahead // 2 or room <= 0:
             return 0
-        claim = queue.claim(min(room, BATCH), self.lanes)
-        self._soon_more = self._soon_more or claim.soon_more
+        claim = queue.claim(min(room, BATCH), self.lanes, news_only=self._news_only)
+        self._soon_more = self._soon_more or claim.soon_more or self._news_only
         for item in claim.taken:
             self.lanes.reserve(item, item.delivery.endpoint_id)
         # News passes what was claimed before it and has no slot yet, as it would in the queue.
@@ -160,19 +166,32 @@ class Engine:
     def _start(self, pool: ThreadPoolExecutor, session: http.Session) -> None:
         """Send what waits and has a slot now; give back what others could have the place of."""
         waiting, self._waiting, stuck, now = self._waiting, [], [], time.monotonic()
-        for item in waiting:
-            if self.lanes.may_start(item):
+        for number, item in enumerate(waiting):
+            # What was claimed long ago may be another's by now, and rights, pauses and rates are not those of then.
+            if now - item.since > (PACED_PATIENCE if item.delivery.endpoint.rate_limit else PATIENCE):
+                stuck.append(item)
+            elif self.lanes.may_start(item):
                 self.lanes.start(item)
                 if item.delivery.endpoint.is_internal:
                     # Our own receiver writes to the database, and this thread is the one with a connection.
                     self._send(session, item)
-                else:
-                    self._submitted[item] = pool.submit(self._send, session, item)
-            elif self.lanes.is_stuck(item) or now - item.since > PATIENCE:
+                elif not self._submit(pool, session, item):
+                    self._waiting += waiting[number + 1 :]
+                    break
+            elif self.lanes.is_stuck(item):
                 stuck.append(item)
             else:
                 self._waiting.append(item)
         self._give_back(stuck)
+
+    def _submit(self, pool: ThreadPoolExecutor, session: http.Session, item: Claimed) -> bool:
+        """Send it in a thread; False when the machine gave no new one. One of those there are will get to it."""
+        try:
+            self._submitted[item] = pool.submit(self._send, session, item)
+        except RuntimeError as error:
+            logger.warning("No thread can be started (%s): webhooks are sent by those there are.", error)
+            return False
+        return True
 
     def _send(self, session: http.Session, item: Claimed) -> None:
         try:
@@ -197,7 +216,12 @@ class Engine:
                 self._unwritten.append(returned)
                 exchange = returned.exchange
                 self._submitted.pop(returned.claimed, None)
-                self.lanes.end(returned.claimed, exchange.total_ms / 1000, answered=exchange.error is None)
+                self.lanes.end(
+                    returned.claimed,
+                    exchange.total_ms / 1000,
+                    answered=exchange.error is None,
+                    overloaded=asks_for_relief(exchange),
+                )
             else:
                 self._submitted.pop(returned, None)
                 self.lanes.drop(returned)
@@ -229,6 +253,10 @@ class Engine:
         queue.give_back(items)
 
     # --- what is looked after from time to time -------------------------------------------------------------------
+    def _look_at_audiences(self) -> float | None:
+        self._news_only = expansion.has_precedence()
+        return None
+
     def _give_back_expired(self) -> float | None:
         lost = queue.give_back_expired()
         if lost:

@@ -99,7 +99,13 @@ class Gate:
 
     @property
     def is_paced(self) -> bool:
-        return self.endpoint is not None and self.endpoint.rate_limit is not None
+        """Whether it is the rate limit that lets nothing more through: in a moment it will."""
+        return (
+            self.endpoint is not None
+            and self.endpoint.rate_limit is not None
+            and self.endpoint.breaker == BreakerState.CLOSED
+            and self.taken >= self.allowed
+        )
 
     def pace(self) -> None:
         """Allow what the rate limit has left: the generic cell rate algorithm (ITU-T I.371)."""
@@ -234,15 +240,13 @@ def _keep_order(gates: Gates, candidates: list[Candidate]) -> None:
         return
     ours = WebhookDelivery.objects.filter(pk__in=[c.id for c in candidates if c.endpoint_id in ordered])
     position = F("notification__event__position")
-    earlier = WebhookDelivery.objects.filter(
-        endpoint=OuterRef("endpoint"),
-        ticket_id=OuterRef("ticket_id"),
-        state__in=UNDONE_STATES,
-        notification__event__position__lt=OuterRef("position"),
-    )
+    of_ticket = WebhookDelivery.objects.filter(endpoint=OuterRef("endpoint"), ticket_id=OuterRef("ticket_id"))
+    earlier = of_ticket.filter(state__in=UNDONE_STATES, notification__event__position__lt=OuterRef("position"))
+    # One that comes after it may be out when an earlier one is sent again.
+    out = of_ticket.filter(state=DeliveryState.SENDING).exclude(pk=OuterRef("pk"))
     for gate in ordered.values():
         gate.next_ones = set()
-    rows = ours.annotate(position=position, waits=Exists(earlier)).values_list(
+    rows = ours.annotate(position=position, waits=Exists(earlier) | Exists(out)).values_list(
         "pk", "endpoint_id", "ticket_id", "position", "waits"
     )
     for id_, endpoint_id, ticket_id, place, waits in rows:

@@ -16,7 +16,7 @@ import socket
 import ssl
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -43,8 +43,9 @@ MAX_TRIES = 4
 # Names being looked up at the same time. The C library cannot be interrupted, so that a dead name server holds a thread
 # beyond its time limit; this bounds how many.
 MAX_LOOKUPS = 32
-# Of one host, so that a dead name server does not take the places of everybody else's.
-MAX_LOOKUPS_OF_HOST = 4
+# Of one host, so that a dead name server does not take the places of everybody else's; and for one person, who may
+# have thought of many of them.
+MAX_LOOKUPS_OF_ONE = 4
 # A connection idle for longer is not used again: receivers close theirs after 2 s (gunicorn) or 5 s (Node, Apache), and
 # a request sent into that moment is lost without a fault of anybody's.
 KEEP_IDLE_SECONDS = 1.5
@@ -53,9 +54,11 @@ KEEP_IDLE_SECONDS = 1.5
 class Call:
     """One outbound request under way: what it may do, until when, and what was measured of it."""
 
-    def __init__(self, policy: Policy, resolver: Resolver) -> None:
+    def __init__(self, policy: Policy, resolver: Resolver, person: Hashable = None) -> None:
+        """`person`: for whom it is made; several may be, but none takes the places of all the others."""
         self.policy = policy
         self.resolver = resolver
+        self.person = person
         self.started = monotonic()
         self.address: str | None = None
         self.dns_ms: float | None = None
@@ -118,30 +121,39 @@ def system_resolver(host: str, port: int) -> list[str]:
 
 
 class Lookups:
-    """Places for so many lookups at a time, and so many of one host."""
+    """Places for so many lookups at a time, and so many of one host and for one person."""
 
-    def __init__(self, places: int = MAX_LOOKUPS, places_of_host: int = MAX_LOOKUPS_OF_HOST) -> None:
-        self._places, self._places_of_host = places, places_of_host
-        self._taken: Counter[str] = Counter()
+    def __init__(self, places: int = MAX_LOOKUPS, places_of_one: int = MAX_LOOKUPS_OF_ONE) -> None:
+        self._places, self._places_of_one = places, places_of_one
+        self._taken: Counter[Hashable] = Counter()
+        self._count = 0
         self._changed = threading.Condition()
 
-    def take(self, host: str, timeout: float) -> bool:
-        """Wait for a place for at most `timeout` seconds; False when there was none."""
+    def take(self, host: str, person: Hashable, timeout: float) -> bool:
+        """Wait for a place for at most `timeout` seconds; False when there was none. `person`: None for nobody's."""
+        whose = _whose(host, person)
         with self._changed:
-            if not self._changed.wait_for(lambda: self._is_free(host), timeout):
+            if not self._changed.wait_for(lambda: self._is_free(whose), timeout):
                 return False
-            self._taken[host] += 1
+            self._count += 1
+            self._taken.update(whose)
             return True
 
-    def give_back(self, host: str) -> None:
+    def give_back(self, host: str, person: Hashable) -> None:
         with self._changed:
-            self._taken[host] -= 1
-            if not self._taken[host]:
-                del self._taken[host]
+            self._count -= 1
+            for one in _whose(host, person):
+                self._taken[one] -= 1
+                if not self._taken[one]:
+                    del self._taken[one]
             self._changed.notify_all()
 
-    def _is_free(self, host: str) -> bool:
-        return self._taken.total() < self._places and self._taken[host] < self._places_of_host
+    def _is_free(self, whose: list[Hashable]) -> bool:
+        return self._count < self._places and all(self._taken[one] < self._places_of_one for one in whose)
+
+
+def _whose(host: str, person: Hashable) -> list[Hashable]:
+    return [host] if person is None else [host, ("person", person)]
 
 
 _lookups = Lookups()
@@ -156,7 +168,7 @@ def resolve(call: Call, host: str, port: int) -> list[Address]:
     limit = min(call.time_left(), call.policy.resolve_timeout)
     began = monotonic()
     try:
-        answers = _look_up(call.resolver, host, port, limit)
+        answers = _look_up(call, host, port, limit)
         addresses = list(dict.fromkeys(unmapped(ip_address(answer)) for answer in answers))
     except TimeoutError:
         words = f"{host} could not be looked up within {limit:.3g} s"
@@ -171,30 +183,30 @@ def resolve(call: Call, host: str, port: int) -> list[Address]:
     return addresses
 
 
-def _look_up(resolver: Resolver, host: str, port: int, limit: float) -> Sequence[str]:
-    """Run `resolver` for at most `limit` seconds; TimeoutError after that.
+def _look_up(call: Call, host: str, port: int, limit: float) -> Sequence[str]:
+    """Run the call's resolver for at most `limit` seconds; TimeoutError after that.
 
     A daemon thread for each lookup, not an executor: one that hangs must not keep the process from ending, and threads
     of an executor would be missing in a forked worker. Starting one costs some 50 µs, a new connection milliseconds.
     """
     until = monotonic() + limit
     lookups = _lookups
-    if not lookups.take(host, limit):
+    if not lookups.take(host, call.person, limit):
         raise TimeoutError
     outcome: queue.SimpleQueue[Sequence[str] | Exception] = queue.SimpleQueue()
 
     def look_up() -> None:
         try:
-            outcome.put(resolver(host, port))
+            outcome.put(call.resolver(host, port))
         except Exception as error:
             outcome.put(error)
         finally:
-            lookups.give_back(host)
+            lookups.give_back(host, call.person)
 
     try:
         threading.Thread(target=look_up, name="webhook-lookup", daemon=True).start()
     except RuntimeError:
-        lookups.give_back(host)
+        lookups.give_back(host, call.person)
         raise OSError("no thread left to look a name up") from None
     try:
         found = outcome.get(timeout=max(0.0, until - monotonic()))

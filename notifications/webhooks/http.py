@@ -8,7 +8,7 @@ import logging
 import re
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import cast
@@ -93,14 +93,16 @@ def post(
     headers: Mapping[str, str],
     policy: Policy,
     *,
+    person: Hashable = None,
     resolver: guard.Resolver = guard.system_resolver,
 ) -> Exchange:
     """POST `body` to `url` within `policy` and tell what came of it.
 
     Never raises for anything that the URL, the headers, the network or the receiver does. `session` comes from
-    `open_session` with the same policy. Redirects are not followed, nothing is sent twice.
+    `open_session` with the same policy; `person` is whose endpoint it is. Redirects are not followed, nothing is
+    sent twice.
     """
-    call = guard.Call(policy, resolver)
+    call = guard.Call(policy, resolver, person)
     answer = _Answer()
     failure = None
     try:

@@ -39,7 +39,7 @@ class Pace(Enum):
 
     QUICK = "quick"
     SLOW = "slow"  # it takes more than SLOW_AFTER
-    HANGING = "hanging"  # no answer, or none yet after SLOW_AFTER
+    HANGING = "hanging"  # no answer, or none yet after SLOW_AFTER; or it asked for relief
 
 
 @dataclass(slots=True, eq=False)
@@ -144,12 +144,17 @@ class Lanes:
             endpoint.unknown -= 1
             self._unknown -= 1
 
-    def end(self, key: Hashable, seconds: float, answered: bool) -> None:
-        """An attempt has come to its end after so many seconds."""
+    def end(self, key: Hashable, seconds: float, answered: bool, overloaded: bool = False) -> None:
+        """An attempt has come to its end after so many seconds. `overloaded`: the receiver asked for relief."""
         endpoint = self._back(key)
         self._gone(endpoint)
-        quick = seconds <= SLOW_AFTER
-        self._remember(endpoint, Pace.QUICK if quick else Pace.SLOW if answered else Pace.HANGING)
+        if overloaded:
+            pace = Pace.HANGING
+        elif seconds <= SLOW_AFTER:
+            pace = Pace.QUICK
+        else:
+            pace = Pace.SLOW if answered else Pace.HANGING
+        self._remember(endpoint, pace)
 
     def sort(self) -> None:
         """Give the fast slots back that attempts have held for too long."""

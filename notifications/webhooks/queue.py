@@ -20,6 +20,7 @@ from notifications.models import (
     DeliveryState,
     EndpointState,
     Event,
+    Priority,
     WebhookDelivery,
     WebhookEndpoint,
 )
@@ -28,9 +29,6 @@ from notifications.rights import current_scopes, may_still_see
 from notifications.webhooks import loops, statistics
 from notifications.webhooks.gates import DELETED, DUE_AGAIN, DUE_STATES, Candidate, open_gates
 from notifications.webhooks.lanes import Lanes
-
-# What is sent again waits behind what is new, and behind announcements (`WebhookDelivery.priority`).
-REDELIVERY_PRIORITY = 2
 
 # How much longer than the total deadline of an attempt a lease lasts: time to record it, and for clocks to differ.
 LEASE_MARGIN = timedelta(seconds=30)
@@ -55,7 +53,7 @@ LOADED = (
 LOADED_ENDPOINT = (
     *("url", "state", "deleted_at", "last_success_at", "owner__role", "owner__is_active"),
     *("encrypted_secret", "encrypted_previous_secret", "previous_secret_until"),
-    *("header_names", "encrypted_header_values"),
+    *("header_names", "encrypted_header_values", "rate_limit"),
 )
 
 
@@ -80,20 +78,22 @@ class Claim:
     soon_more: bool = False
 
 
-def claim(limit: int, lanes: Lanes) -> Claim:
+def claim(limit: int, lanes: Lanes, *, news_only: bool = False) -> Claim:
     """Take up to `limit` due deliveries that `lanes` has room for and their endpoints' gates let through.
+
+    `news_only`: announcements and what is sent again stay where they are.
 
     Six statements where no endpoint has a gate, and one where nothing is due, in a transaction.
     """
-    passed_over, is_paced = Q(), False
+    eligible, is_paced = Q(priority=Priority.NEWS) if news_only else Q(), False
     for _ in range(LOOKS):
-        found = _take(limit, lanes, passed_over)
+        found = _take(limit, lanes, eligible)
         is_paced = is_paced or found.is_paced
         if found.needs_numbers:
             _number_all()
         if found.any or not found.look_again:
             break
-        passed_over |= found.passed_over
+        eligible &= ~found.passed_over
     return Claim(load(found.lease) if found.any else [], is_paced or found.look_again)
 
 
@@ -110,12 +110,12 @@ class _Taken:
     passed_over: Q = field(default_factory=Q)
 
 
-def _take(limit: int, lanes: Lanes, passed_over: Q) -> _Taken:
+def _take(limit: int, lanes: Lanes, eligible: Q) -> _Taken:
     now, lease = timezone.now(), uuid4()
     with transaction.atomic():
         for window in (min(FIRST_LOOK + 2 * limit, CANDIDATES), CANDIDATES):
             room, chosen = lanes.room(), list[UUID]()
-            candidates = _due(now, Q(endpoint_id__in=room.full()) | passed_over, window)
+            candidates = _due(now, eligible & ~Q(endpoint_id__in=room.full()), window)
             if not candidates:
                 return _Taken(lease)
             gates = open_gates(candidates, now)
@@ -146,15 +146,14 @@ def _take(limit: int, lanes: Lanes, passed_over: Q) -> _Taken:
     )
 
 
-def _due(now: datetime, without: Q, count: int) -> list[Candidate]:
+def _due(now: datetime, eligible: Q, count: int) -> list[Candidate]:
     """The first `count` of the queue, locked; what another worker has locked is passed over.
 
     On SQLite the lock is the IMMEDIATE transaction itself; the condition of the UPDATE holds on both.
     """
     rows = (
         WebhookDelivery.objects.select_for_update(skip_locked=True)
-        .filter(state__in=DUE_STATES, next_attempt_at__lte=now)
-        .exclude(without)
+        .filter(eligible, state__in=DUE_STATES, next_attempt_at__lte=now)
         .order_by("priority", "next_attempt_at")
         .values_list("id", "endpoint_id", "ticket_id")[:count]
     )
@@ -279,7 +278,7 @@ def redeliver(deliveries: QuerySet[WebhookDelivery], *, by_hand: bool) -> int:
         .update(
             state=DeliveryState.PENDING,
             state_reason="",
-            priority=REDELIVERY_PRIORITY,
+            priority=Priority.REDELIVERY,
             attempt_count=0,
             next_attempt_at=timezone.now(),
             delivered_at=None,

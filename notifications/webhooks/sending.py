@@ -53,7 +53,7 @@ def send(session: http.Session, claimed: Claimed, policy: Policy) -> Result:
         return Result(claimed, Exchange(error="not_sendable", diagnosis=str(error)[:300], total_ms=0.0), now)
     if endpoint.is_internal:
         return Result(claimed, _send_inside(headers, body), now)
-    exchange = http.post(session, endpoint.url, body, headers, policy)
+    exchange = http.post(session, endpoint.url, body, headers, policy, person=endpoint.owner_id)
     return Result(claimed, _without_echo(exchange, own) if own else exchange, now)
 
 

@@ -93,10 +93,11 @@ class Servers:
             ways += [self.kill_one_more, self.kill_one_more]
         if self.system.environment.get("REDIS_URL"):
             ways += [self.flush_redis, self.cut_redis, self.cut_redis]
+        first = self.chaos.random.sample([*dict.fromkeys(ways)], len({*ways}))  # each of them at least once
         until = time.monotonic() + seconds
-        while time.monotonic() < until:
+        while first or time.monotonic() < until:
             time.sleep(self.chaos.random.uniform(0.5, 4))
-            way = self.chaos.random.choice(ways)
+            way = first.pop() if first else self.chaos.random.choice(ways)
             self.log.append(way.__name__)
             way()
 

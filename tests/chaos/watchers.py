@@ -271,17 +271,8 @@ class Watcher:
     async def _apply(self, kind: str, action: str, data: dict[str, Any]) -> None:
         if action in ("removed", "deleted"):
             self.state.pop((kind, data["id"]), None)
-            if kind == "ticket":  # and its conversation with it
-                for key, value in list(self.state.items()):
-                    if key[0] == "comment" and value["ticket_id"] == data["id"]:
-                        del self.state[key]
-            return
-        if kind in PATHS and (kind != "comment" or ("ticket", data["ticket_id"]) in self.state):
+        elif kind in PATHS:
             self.state[kind, data["id"]] = data
-        if kind == "ticket" and action == "created":
-            # Perhaps it was there before, with a conversation, and has now been given to this person.
-            for comment in await self._pages(f"/api/tickets/{data['id']}/comments"):
-                self.state["comment", comment["id"]] = comment
 
     async def fresh(self) -> dict[tuple[str, str], Any]:
         """What the API shows this person now."""

@@ -28,7 +28,8 @@ def die(*args: Any, **kwargs: Any) -> None:
 
 def points() -> dict[str, tuple[object, str, Callable]]:
     """Where a worker can die: the function, and what stands in its place."""
-    from notifications.webhooks import breaker, gates, outcomes, queue, sending
+    from notifications import expansion
+    from notifications.webhooks import breaker, gates, outcomes, queue, recovery, sending
 
     def after(function: Callable) -> Callable:
         def instead(*args: Any, **kwargs: Any) -> None:
@@ -49,6 +50,10 @@ def points() -> dict[str, tuple[object, str, Callable]]:
         "failure recorded, not committed": (outcomes, "_record_failures", after(outcomes._record_failures)),
         "released, not yet claimed": (gates, "release", after(gates.release)),
         "half open, not yet probed": (breaker, "half_open_due", after(breaker.half_open_due)),
+        "audience told, not committed": (expansion, "_tell", after(expansion._tell)),
+        "audience told, not gone on": (expansion, "expand_next_batch", after(expansion.expand_next_batch)),
+        "slice redelivered, not committed": (queue, "redeliver", after(queue.redeliver)),
+        "slice redelivered, not gone on": (recovery, "release", after(recovery.release)),
     }
 
 
@@ -81,6 +86,48 @@ def write(url: str, count: int) -> None:
             Comment(ticket=ticket, author=admin, content=f"Comment {number}").post()
 
 
+def announce(url: str, count: int) -> None:
+    """An article for many, who are told two at a time: by the worker, each with a webhook."""
+    from django.conf import settings
+    from django.utils import timezone
+
+    from helpdesk.accounts.models import User
+    from helpdesk.changes.actor import acting_as
+    from helpdesk.changes.identifiers import uuid7
+    from knowledge.models import Article
+    from notifications.models import WebhookEndpoint
+    from notifications.webhooks import endpoints
+
+    settings.AUDIENCE_IN_TRANSACTION = 0
+    WebhookEndpoint.objects.update(deleted_at=timezone.now())  # of other tests, whose receivers are gone
+    for _ in range(count):
+        endpoints.create(User.objects.create_user(uuid7().hex, password="x"), url)
+    admin = User.objects.create_user(f"admin-{uuid7().hex}", role="admin", password="x")
+    with acting_as(admin):
+        Article.objects.create(title="Printers", body="All about them.", author=admin, status="published")
+
+
+def tell() -> None:
+    from notifications import expansion
+
+    while expansion.expand_next_batch(size=2):
+        pass
+
+
+def recover(url: str) -> None:
+    """Everything was given up for a receiver that takes it now; its owner wants it, two at a time."""
+    from django.utils import timezone
+
+    from notifications.models import WebhookDelivery, WebhookEndpoint
+    from notifications.webhooks import recovery
+
+    endpoint = WebhookEndpoint.objects.get(url=url)
+    WebhookDelivery.objects.filter(endpoint=endpoint).update(state="exhausted", next_attempt_at=None)
+    recovery.AT_ONCE = 2
+    now = timezone.now()
+    recovery.start(endpoint, recovery.Span(now - timedelta(hours=1), now + timedelta(hours=1)), per_minute=6_000)
+
+
 def hold(url: str, *, is_open: bool) -> None:
     """Have everything held for a receiver that takes it now: its owner had paused it, or its breaker was open."""
     from django.utils import timezone
@@ -105,7 +152,7 @@ def run(how: str, *arguments: str) -> object:
     from django.utils import timezone
 
     from notifications.models import WebhookDelivery
-    from notifications.webhooks import queue
+    from notifications.webhooks import queue, recovery
     from notifications.webhooks.engine import Engine
 
     sending = WebhookDelivery.objects.filter(state="sending")
@@ -114,13 +161,17 @@ def run(how: str, *arguments: str) -> object:
         call_command("migrate", verbosity=0)
     elif how == "die":
         point, url, count = arguments
-        write(url, int(count))
+        (announce if point.startswith("audience") else write)(url, int(count))
         if point.startswith("gave back"):
             undone = WebhookDelivery.objects.exclude(state="delivered")
             undone.update(state="sending", next_attempt_at=None, lease_until=a_second_ago)
         if point.startswith(("released", "half open")):
             hold(url, is_open=point.startswith("half open"))
         setattr(*points()[point])
+        if point.startswith("audience"):
+            tell()
+        if point.startswith("slice"):
+            recover(url)
         Engine(linger=0).run()
     else:
         # The time that a lease lasts has passed, and that of the next attempt has come.
@@ -128,6 +179,8 @@ def run(how: str, *arguments: str) -> object:
         WebhookDelivery.objects.filter(state="retrying").update(next_attempt_at=a_second_ago)
         if "--without-sweeper" in arguments:
             queue.give_back_expired = lambda: 0
+        tell()
+        recovery.release_due()
         Engine(linger=0).run()
         for delivery in WebhookDelivery.objects.exclude(state__in=("delivered", "sending")):
             print(delivery.state_reason, file=sys.stderr)

@@ -57,14 +57,18 @@ def test_every_limit():
     }
     assert documented == {
         "a frame from a client": limits.FRAME_BYTES,
-        "time to sign in on a plain connection": limits.SIGN_IN_SECONDS,
+        "time to sign in on a connection": limits.SIGN_IN_SECONDS,
         "operations of one connection in the long run": limits.OPERATIONS_PER_SECOND,
         "operations of one connection at once": limits.OPERATIONS_AT_ONCE,
         "rooms of one connection": limits.ROOMS_PER_CONNECTION,
+        "operations and rooms of all connections of one person together, on each server process": (
+            limits.BUSY_CONNECTIONS
+        ),
         "connections of one person, on each server process": limits.CONNECTIONS_PER_PERSON,
         "events waiting for a slow client": limits.OUTBOX_FRAMES,
         "characters waiting for a slow client": limits.OUTBOX_CHARACTERS,
         "events of a replay": limits.REPLAY_EVENTS,
+        "events, of everybody's, that a replay looks through": limits.REPLAY_SPAN,
         f"time to read {limits.REPLAY_PAGE} events of a replay": limits.REPLAY_PATIENCE,
         "`typing` fades after": presence.TYPING_SECONDS,
         "`presence` fades after": presence.VIEWING_SECONDS,

@@ -143,14 +143,43 @@ class TestTickets:
         assert all_told() == {"ticket_updated": {"agent", "agent2"}}
         assert Notification.objects.first().message.endswith(": priority, assignee")
 
-    def test_deleted_is_told_to_the_assignee_and_nothing_of_what_went_with_it(self, assigned, admin):
+    def test_deleted_is_told_to_the_assignee_and_to_the_sockets_what_went_with_it(self, assigned, admin):
         comment_on(assigned, admin)
         attach(assigned, admin)
+        comment_on(assigned, admin).delete()
         Event.objects.all().delete()
         with acting_as(admin):
             assigned.delete()
         assert all_told() == {"ticket_deleted": {"agent"}}
-        assert Event.objects.count() == 1
+        events = Event.objects.order_by("id")
+        assert [(it.entity, it.action) for it in events] == [
+            ("ticket", "deleted"),
+            ("comment", "deleted"),
+            ("attachment", "deleted"),
+        ]
+        assert len({json.loads(it.payload_staff)["deleted_at"] for it in events}) == 1
+
+    def test_moved_takes_along_what_the_requester_saw(self, ticket, admin, other_customer, customer):
+        comment_on(ticket, admin)
+        comment_on(ticket, admin, is_internal=True)
+        attach(ticket, admin)
+        Event.objects.all().delete()
+        Notification.objects.all().delete()
+        with acting_as(admin), unit():
+            ticket.requester = other_customer
+            ticket.save()
+            comment_on(ticket, admin)  # is the new requester's from the start
+        assert [(it.entity, it.action) for it in Event.objects.order_by("id")] == [
+            ("ticket", "updated"),
+            ("comment", "updated"),
+            ("attachment", "updated"),
+            ("comment", "created"),
+        ]
+        for event in Event.objects.filter(action="updated"):
+            assert event.scope.admits(other_customer.pk, "customer")
+            assert not event.scope.admits(customer.pk, "customer")
+            assert event.previous_scope.admits(customer.pk, "customer")
+        assert all_told() == {"comment_on_ticket": {other_customer.username}}
 
     def test_moved_to_another_requester_remembers_who_saw_it(self, ticket, customer, other_customer):
         ticket.requester = other_customer

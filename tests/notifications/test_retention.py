@@ -377,6 +377,11 @@ def test_a_deleted_comment_that_is_answered_loses_its_words_and_holds_its_place(
     _, comments, answer, _ = conversation
     comments[0].delete()
     publish()
+    WebhookDelivery.objects.update(state="held")
+    assert "comments" not in after(31)
+    comments[0].refresh_from_db()
+    assert comments[0].content == "Answer 0"  # it is still to be sent, and then says what it said
+    deliver()
     assert "comments" not in after(31)
     comments[0].refresh_from_db()
     assert comments[0].content == ""

@@ -179,14 +179,14 @@ async def test_every_event_is_told_by_the_rights_of_its_moment(scene, plain, sto
 
 
 def _expected_of_a_revocation(revocation: str, kind: str, before: dict[str, bool], after: dict[str, bool]) -> list[str]:
-    """What the change of rights itself is told as, of the thing that was changed; of others nothing is told."""
+    """What the change of rights itself is told as, of what was changed by it; of others nothing is told."""
     changed = {
-        "moved": "ticket",
-        "assigned": "ticket",
-        "withdrawn": "kb",
-        "comment turned internal": "comment",
-        "file turned internal": "attachment",
-    }.get(revocation)
-    if kind != changed or not (before[kind] or after[kind]):
+        "moved": ("ticket", "comment", "attachment"),
+        "assigned": ("ticket",),
+        "withdrawn": ("kb",),
+        "comment turned internal": ("comment",),
+        "file turned internal": ("attachment",),
+    }.get(revocation, ())
+    if kind not in changed or not (before[kind] or after[kind]):
         return []
     return ["updated" if before[kind] and after[kind] else "removed" if before[kind] else "created"]

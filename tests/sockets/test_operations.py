@@ -109,6 +109,16 @@ async def test_a_connection_is_in_a_limited_number_of_rooms(connect, customer, m
     assert (await client.ask("join", room="kb"))["ok"] is True
 
 
+async def test_all_connections_of_a_person_are_in_a_limited_number_of_rooms(connect, customer, agent, monkeypatch):
+    monkeypatch.setattr(limits, "ROOMS_PER_CONNECTION", 2)
+    monkeypatch.setattr(limits, "BUSY_CONNECTIONS", 1)
+    first, second, other = await connect(customer, "tickets"), await connect(customer, "comments"), await connect(agent)
+    refused(await second.ask("join", room="kb"), "too_many_rooms")
+    assert (await other.ask("join", room="kb"))["ok"] is True
+    await first.ask("leave", room="tickets")
+    assert (await second.ask("join", room="kb"))["ok"] is True
+
+
 # --- who is there ----------------------------------------------------------------------------------------------------
 async def test_those_who_look_at_a_ticket_know_who_writes(
     connect, ticket, customer, other_customer, agent, other_agent
@@ -250,6 +260,17 @@ async def test_too_many_messages_are_refused_and_then_end_the_connection(connect
     if isinstance(client, PlainClient):
         assert (closed.code, bool(closed.reason)) == (4429, True)
     assert (await other.ask("join", room="tickets"))["ok"] is True
+
+
+async def test_all_connections_of_a_person_have_a_budget_together(connect, customer, agent, monkeypatch):
+    monkeypatch.setattr(limits, "OPERATIONS_AT_ONCE", 3)
+    monkeypatch.setattr(limits, "OPERATIONS_PER_SECOND", 0.001)
+    monkeypatch.setattr(limits, "BUSY_CONNECTIONS", 1)
+    first, second, other = await connect(customer), await connect(customer), await connect(agent)
+    for client in (first, second, first):
+        assert (await client.ask("leave", room="tickets"))["ok"] is True
+    refused(await second.ask("leave", room="tickets"), "too_many_messages")
+    assert (await other.ask("leave", room="tickets"))["ok"] is True
 
 
 def test_the_budget_of_operations_comes_back(monkeypatch):

@@ -285,7 +285,32 @@ async def test_what_hangs_on_a_ticket_goes_with_it(connect, ticket, customer, ot
     await do(comment.delete)
     await do(file.delete)
     await do(ticket.delete)
-    assert summary(await told(client)) == [("ticket.update", "removed")]
+    assert summary(await told(client)) == [
+        ("ticket.update", "removed"),
+        ("comment.update", "removed"),
+        ("attachment.update", "removed"),
+    ]
+
+
+async def test_who_gets_a_ticket_gets_what_was_said_and_loses_it_with_the_ticket(
+    connect, ticket, other_customer, agent, comment
+):
+    file, note = attachment(ticket), Comment(ticket=ticket, author=agent, content="Between us", is_internal=True)
+    await do(file.save)
+    await do(note.post)
+    client, colleague = await connect(other_customer, *EVERY_ROOM), await connect(agent, *EVERY_ROOM)
+    hanging = ("comment.update", "attachment.update")
+    await change(ticket, requester=other_customer)
+    events = await told(client)
+    assert summary(events) == [("ticket.update", "created"), *((name, "created") for name in hanging)]
+    assert events[1][1]["data"]["content"] == comment.content
+    assert summary(await told(colleague)) == [("ticket.update", "updated"), *((name, "updated") for name in hanging)]
+    await do(ticket.delete)
+    assert summary(await told(client)) == [("ticket.update", "deleted"), *((name, "deleted") for name in hanging)]
+    # Staff sees the internal note go, too.
+    assert sorted(summary(await told(colleague))) == sorted(
+        [("ticket.update", "deleted"), *((name, "deleted") for name in ("comment.update", *hanging))]
+    )
 
 
 async def test_another_assignee_changes_nobodys_rights(connect, ticket, customer, agent, other_agent):

@@ -14,7 +14,8 @@ from comments.models import Comment
 from helpdesk.changes.actor import acting_as
 from helpdesk.changes.identifiers import uuid7
 from helpdesk.changes.unit import unit
-from notifications.models import Event, ReceivedWebhook, WebhookDelivery
+from notifications import expansion
+from notifications.models import Event, Priority, ReceivedWebhook, WebhookDelivery
 from notifications.numbering import number_events
 from notifications.webhooks import endpoints, lanes, queue
 from notifications.webhooks.engine import Engine
@@ -98,10 +99,12 @@ def test_a_retry_sends_the_same_bytes_with_a_new_signature_time(comment, custome
         assert states() == ["retrying"]
         Comment.objects.get().delete_for_good()  # whatever becomes of the comment, the body is what it was
         queue.redeliver(WebhookDelivery.objects.all(), by_hand=True)
+        time.sleep(1)  # seconds are what the header counts in
         engine.run()
     (first, first_body), (second, second_body) = map(parts, receiver.requests)
     assert first_body == second_body
     assert first["webhook-id"] == second["webhook-id"]
+    assert int(second["webhook-timestamp"]) > int(first["webhook-timestamp"])
     Webhook(secret).verify(second_body, second)
     assert states() == ["delivered"]
 
@@ -144,7 +147,7 @@ def test_a_late_commit_is_not_passed_over_by_what_the_engine_numbers(comment, cu
 def test_news_passes_announcements_that_wait_here_already(comment, customer, admin, engine):
     slow, _ = endpoints.create(customer, "http://127.0.0.1:9/announced")
     comment(2)
-    WebhookDelivery.objects.update(priority=1)
+    WebhookDelivery.objects.update(priority=Priority.ANNOUNCEMENT)
     assert engine._claim() == 2
     other, _ = endpoints.create(customer, "http://127.0.0.1:9/news")
     comment(1)
@@ -154,6 +157,36 @@ def test_news_passes_announcements_that_wait_here_already(comment, customer, adm
     engine.stop()
     engine.run()
     assert states() == ["pending", "pending", "pending"]
+
+
+class TestWhileManyAreTold:
+    """An announcement's webhooks wait until everybody has the notification. News does not, and nothing waits long."""
+
+    @pytest.fixture
+    def announced(self, comment, customer, ticket):
+        """A webhook of an announcement and one of a comment, while people are still told of the announcement."""
+        endpoints.create(customer, "http://127.0.0.1:9/")
+        comment(2)
+        first = WebhookDelivery.objects.order_by("id").first()
+        WebhookDelivery.objects.filter(pk=first.pk).update(priority=Priority.ANNOUNCEMENT)
+        Event.objects.filter(pk=first.notification.event_id).update(expansion_pending=True)
+        return first
+
+    def waiting(self, engine: Engine) -> list[int]:
+        engine._claim()
+        return [item.delivery.priority for item in engine._waiting]
+
+    def test_only_news_is_sent(self, announced, engine):
+        assert self.waiting(engine) == [Priority.NEWS]
+        assert engine._soon_more
+
+    def test_the_rest_follows_when_all_have_been_told(self, announced, engine):
+        Event.objects.update(expansion_pending=False)
+        assert self.waiting(engine) == [Priority.NEWS, Priority.ANNOUNCEMENT]
+
+    def test_the_rest_follows_when_it_takes_too_long(self, announced, engine):
+        Event.objects.update(occurred_at=timezone.now() - expansion.PRECEDENCE)
+        assert self.waiting(engine) == [Priority.NEWS, Priority.ANNOUNCEMENT]
 
 
 class TestIsolation:

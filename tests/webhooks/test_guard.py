@@ -45,9 +45,11 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return addresses
 
 
-def call(url: str, policy: Policy, resolver: guard.Resolver = guard.system_resolver) -> Exchange:
+def call(
+    url: str, policy: Policy, resolver: guard.Resolver = guard.system_resolver, person: str | None = None
+) -> Exchange:
     with open_session(policy) as session:
-        return post(session, url, b"{}", {}, policy, resolver=resolver)
+        return post(session, url, b"{}", {}, policy, person=person, resolver=resolver)
 
 
 # --- Which address ---------------------------------------------------------------------------------------------------
@@ -313,12 +315,26 @@ def test_lookups_are_bounded_and_a_slot_comes_back_when_one_ends(monkeypatch):
 
 
 def test_a_host_whose_name_server_is_dead_leaves_places_to_the_others(monkeypatch, hanging_resolver):
-    monkeypatch.setattr(guard, "_lookups", guard.Lookups(places=2, places_of_host=1))
+    monkeypatch.setattr(guard, "_lookups", guard.Lookups(places=2, places_of_one=1))
     policy = Policy(resolve_timeout=0.05, allowed_networks=LOOPBACK)
     with Receiver(answering(OK)) as receiver:
         for _ in range(2):
             assert call(receiver.url("hanging.test"), policy, hanging_resolver).error == "dns_timeout"
         assert call(receiver.url("next.test"), policy, resolving("127.0.0.1")).status == 200
+
+
+@pytest.mark.parametrize(("places_of_one", "leaves_one"), [(2, True), (4, False)], ids=["limited", "the control"])
+def test_a_person_with_many_dead_hosts_leaves_places_to_the_others(
+    monkeypatch, hanging_resolver, places_of_one, leaves_one
+):
+    monkeypatch.setattr(guard, "_lookups", guard.Lookups(places=4, places_of_one=places_of_one))
+    policy = Policy(resolve_timeout=0.05, allowed_networks=LOOPBACK)
+    with Receiver(answering(OK)) as receiver:
+        for number in range(4):
+            url = receiver.url(f"dead-{number}.test")
+            assert call(url, policy, hanging_resolver, person="somebody").error == "dns_timeout"
+        exchange = call(receiver.url("next.test"), policy, resolving("127.0.0.1"), person="another")
+        assert exchange.status == (200 if leaves_one else None)
 
 
 def test_the_deadline_is_one_for_name_connection_handshake_and_answer(authority, bundle):

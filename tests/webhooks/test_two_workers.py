@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 from django.db import connection, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from notifications.models import WebhookDelivery, WebhookEndpoint
@@ -54,13 +55,12 @@ def two_workers(claim) -> list[list]:
     return [sorted(ids) for ids in found]
 
 
-def test_two_claims_at_the_same_moment_share_nothing(deliver, monkeypatch):
-    deliver(6)
-    take = Room.take
-    first_time = threading.local()
+@pytest.fixture
+def claim_with_meeting(monkeypatch):
+    """The real claim, whose workers meet between its reading and its writing."""
+    take, first_time = Room.take, threading.local()
 
     def take_after_meeting(room, endpoint_id):
-        # Called between the reading and the writing of a claim.
         if not hasattr(first_time, "over"):
             first_time.over = True
             room.meeting.wait()
@@ -72,14 +72,19 @@ def test_two_claims_at_the_same_moment_share_nothing(deliver, monkeypatch):
         monkeypatch.setattr(Room, "meeting", meeting, raising=False)
         return [item.delivery.pk for item in queue.claim(4, roomy()).taken]
 
-    first, second = two_workers(claim)
+    return claim
+
+
+def test_two_claims_at_the_same_moment_share_nothing(deliver, claim_with_meeting):
+    deliver(6)
+    first, second = two_workers(claim_with_meeting)
     assert set(first).isdisjoint(second)
     left = [item.delivery.pk for item in queue.claim(10, roomy()).taken]
     assert len(first + second + left) == len({*first, *second, *left}) == 6
 
 
 def test_control_reading_and_then_writing_gives_one_delivery_to_both(deliver):
-    """The same claim with neither lock nor condition: what the test above must be able to see."""
+    """A claim with neither lock nor condition: what the test above must be able to see."""
     deliver(6)
 
     def claim(meeting):
@@ -94,22 +99,35 @@ def test_control_reading_and_then_writing_gives_one_delivery_to_both(deliver):
     assert set(first) & set(second)
 
 
-def test_the_condition_alone_is_enough(deliver):
-    """A compare-and-swap: what SQLite lives on besides its one writer, and PostgreSQL if a lock were passed over."""
-    deliver(6)
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has one writer, whose lock is not a row's")
+class TestWithoutTheLock:
+    """The condition of the UPDATE is a compare-and-swap: it holds by itself if a lock is passed over."""
 
-    def claim(meeting):
-        lease = uuid4()
-        due = WebhookDelivery.objects.filter(state__in=DUE_STATES, next_attempt_at__lte=timezone.now())
-        ids = list(due.order_by("priority", "next_attempt_at").values_list("pk", flat=True)[:4])
-        meeting.wait()
-        with transaction.atomic():
-            WebhookDelivery.objects.filter(pk__in=ids, state__in=DUE_STATES).update(state="sending", lease_token=lease)
-        return list(WebhookDelivery.objects.filter(lease_token=lease).values_list("pk", flat=True))
+    @pytest.fixture(autouse=True)
+    def taken(self, monkeypatch):
+        """How many deliveries each claim made its own."""
+        taken, update = [], QuerySet.update
 
-    first, second = two_workers(claim)
-    assert sorted(first + second) == sorted({*first, *second})
-    assert len(first + second) == 4
+        def counted(rows, **values):
+            count = update(rows, **values)
+            if values.get("state") == "sending":
+                taken.append(count)
+            return count
+
+        monkeypatch.setattr(QuerySet, "update", counted)
+        monkeypatch.setattr(QuerySet, "select_for_update", lambda rows, **options: rows)
+        return taken
+
+    def test_the_condition_alone_is_enough(self, deliver, claim_with_meeting, taken):
+        deliver(6)
+        first, second = two_workers(claim_with_meeting)
+        assert len(first + second) == len({*first, *second}) == sum(taken) == 4
+
+    def test_control_without_the_condition_both_take_the_same(self, deliver, claim_with_meeting, taken, monkeypatch):
+        monkeypatch.setattr(queue, "DUE_STATES", (*DUE_STATES, "sending"))
+        deliver(6)
+        two_workers(claim_with_meeting)
+        assert taken == [4, 4]
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has one writer")

@@ -245,7 +245,8 @@ export class HelpdeskClient {
       if (connection !== this.connection) return; // it ended: the next one starts over
       this.inOrder(() => this.replayEnds());
       this.tell('error', error as HelpdeskError);
-      this.socket.io.engine.close(); // half a catch-up is none
+      this.socket.disconnect(); // half a catch-up is none
+      this.comeBack(error as HelpdeskError);
     }
   }
 
@@ -263,6 +264,7 @@ export class HelpdeskClient {
 
   /** Join a room after a reconnection. One that is not for us any more is told of, and forgotten. */
   private async joinAgain(room: string): Promise<number | undefined> {
+    if (!this.rooms.has(room)) return undefined; // left meanwhile
     try {
       return await this.joinOnce(room);
     } catch (error) {

@@ -12,7 +12,7 @@ from rest_framework.views import APIView
 
 from helpdesk.accounts.api.serializers import CredentialsSerializer, SessionSerializer
 from helpdesk.accounts.api.tokens import sign_in
-from helpdesk.accounts.authentication import SessionAuthentication
+from helpdesk.accounts.authentication import SessionAuthentication, sign_out_another
 from helpdesk.accounts.models import User
 from helpdesk.api.entities import audience_of
 from helpdesk.changes.unit import unit
@@ -50,7 +50,9 @@ class SessionView(APIView):
     def post(self, request: Request) -> Response:
         """Sign in with a session cookie. The CSRF token changes with it."""
         user = sign_in(request)
-        login(request._request, user)
+        with unit():
+            sign_out_another(request._request, user)
+            login(request._request, user)
         return _answer(user)
 
     @extend_schema(operation_id="auth_session_destroy", responses={204: None}, tags=["auth"])
