@@ -324,15 +324,17 @@ class Hub:
 
     async def _read_by(self, connection: Connection) -> None:
         """Wait until the client has read what it was sent. One that takes its time lets another replay go on."""
-        assert self._replays is not None
+        replays = self._replays
+        if replays is None:
+            return  # the hub has stopped, and the connection with it
         reading = asyncio.create_task(connection.outbox_empty())
         done, _ = await asyncio.wait({reading}, timeout=limits.REPLAY_TURN)
         if not done:
-            self._replays.release()
+            replays.release()
             try:
                 await reading
             finally:
-                await self._replays.acquire()
+                await replays.acquire()
 
     def _show_from(self, connection: Connection, room: str, covered: Coverage) -> None:
         if not connection.is_closed:

@@ -126,6 +126,16 @@ def test_a_page_that_was_open_for_long_puts_back_nothing(client, own):
     assert own.headers() == {"X-Key": "abcdefghij", "X-Later": "later"}
 
 
+def test_headers_for_one_receiver_are_not_saved_for_another(client, own):
+    address = page(f"{NAME}_change", own)
+    data = boxes(client, address)
+    endpoints.change(own, url=f"{URL}/elsewhere", own_headers={})
+    response = client.post(address, {**data, "header_lines": "X-Key: for the first"})
+    assert "The URL was changed meanwhile" in response.content.decode()
+    own.refresh_from_db()
+    assert own.headers() == {}
+
+
 def test_another_url_shows_a_new_secret_and_takes_no_values_along(client, own):
     first = own.secrets()
     refused = save(client, own, url=f"{URL}/other")

@@ -257,6 +257,23 @@ async def test_a_stream_that_went_back_is_followed_from_there(connect, ticket, a
     assert said(await told(client)) == ["c"]
 
 
+async def test_who_knows_more_than_there_is_of_a_stream_that_went_back_begins_anew(connect, ticket, agent):
+    """It would be told nothing until the stream is where it was."""
+    await do(say, ticket, "a", "b")
+    client = await connect(agent, "comments")
+
+    def restore() -> None:
+        Event.objects.filter(entity="comment").delete()
+        last = Event.objects.published().values_list("position", flat=True).last()
+        EventStream.objects.update(last_position=last, sent_position=last)
+
+    await database_sync_to_async(restore)()
+    await client.closed()
+    again = await connect(agent, "comments")
+    await do(say, ticket, "c")
+    assert said(await told(again)) == ["c"]
+
+
 async def test_a_message_of_another_time_line_is_not_believed(connect, ticket, agent):
     client = await connect(agent, "comments")
     await get_channel_layer().group_send("stream", {"type": "hub.event", "position": 1_000_000})

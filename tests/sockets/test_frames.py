@@ -13,7 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from notifications.sockets import limits
+from notifications.sockets.hub import hub
 from notifications.sockets.socketio_door import IncomingPacket
+from notifications.sockets.socketio_door import server as socketio_server
 
 from .clients import WAIT, token_of
 
@@ -263,6 +265,52 @@ async def test_it_ends_with_a_reason(server, character):
         with pytest.raises(websockets.exceptions.ConnectionClosed) as closed:
             await socket.recv()
     assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4400, "A frame has at most 65,536 bytes.")
+
+
+async def test_who_does_not_sign_in_is_sent_away(server, stock, customer, monkeypatch):
+    monkeypatch.setattr(limits, "SIGN_IN_SECONDS", 0.3)
+    signed_in = await stock({"token": token_of(customer)}).open()
+    async with websockets.connect(f"{server.replace('http', 'ws')}/socket.io/?EIO=4&transport=websocket") as socket:
+        assert (await socket.recv()).startswith("0")
+        async with asyncio.timeout(WAIT):
+            await socket.wait_closed()
+    assert (await signed_in.ask("join", room="tickets"))["ok"] is True
+
+
+async def test_who_reads_no_answer_is_ended(server, monkeypatch):
+    """Somebody who asks by POST and never polls: each refusal would be kept."""
+    monkeypatch.setattr(limits, "OUTBOX_FRAMES", 5)
+    async with aiohttp.ClientSession() as session:
+        url = f"{server}/socket.io/?EIO=4&transport=polling"
+        async with session.get(url) as response:
+            sid = json.loads((await response.text())[1:])["sid"]
+        statuses = []
+        for _ in range(10):
+            async with session.post(f"{url}&sid={sid}", data=b"40/no-such-namespace,") as response:
+                statuses.append(response.status)
+    assert statuses[:5] == [200] * 5
+    assert statuses[-1] == 400
+    assert sid not in socketio_server.eio.sockets or socketio_server.eio.sockets[sid].closed
+
+
+async def test_who_leaves_while_coming_in_leaves_nothing_behind(server, customer, monkeypatch):
+    enter = hub.enter
+
+    async def left_meanwhile(connection, after=None):
+        position = await enter(connection, after)
+        async with aiohttp.ClientSession() as session, session.post(url, data=b"1") as response:
+            assert response.status == 200
+        return position
+
+    monkeypatch.setattr(hub, "enter", left_meanwhile)
+    async with aiohttp.ClientSession() as session:
+        url = f"{server}/socket.io/?EIO=4&transport=polling"
+        async with session.get(url) as response:
+            url += f"&sid={json.loads((await response.text())[1:])['sid']}"
+        async with session.post(url, data=f"40{json.dumps({'token': token_of(customer)})}".encode()):
+            pass
+    assert hub.open == 0
+    assert socketio_server.namespace_handlers["/"]._connections == {}
 
 
 async def test_bytes_are_refused_with_an_answer(stock, customer):

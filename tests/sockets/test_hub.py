@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from channels.db import database_sync_to_async
@@ -14,10 +15,12 @@ from notifications import publisher, stream
 from notifications.expansion import expand_next_batch
 from notifications.models import Event, EventStream, Notification
 from notifications.payloads import encode
+from notifications.sockets import hub as hub_module
 from notifications.sockets import limits, replay
 from notifications.sockets.events import StreamEvent
 from notifications.sockets.hub import hub
 
+from . import changes
 from .changes import change, do, published, summary, told
 from .clients import Closed, PlainClient, token_of
 
@@ -117,6 +120,33 @@ async def test_a_large_audience_is_told_by_each_hub(connect, customer, agent, se
         assert notification["cursor"] > update["cursor"]
     ids = await database_sync_to_async(list)(Notification.objects.values_list("id", flat=True))
     assert len(ids) == 2
+
+
+async def test_who_comes_in_while_a_hub_asks_whom_an_announcement_is_for_is_among_them(
+    connect, customer, agent, settings, monkeypatch
+):
+    monkeypatch.setattr(stream, "NOTIFICATIONS_IN_MESSAGE", 1)
+    settings.AUDIENCE_IN_TRANSACTION = 1
+    one = await connect(customer)
+    article = await do(Article.objects.create, title="News", body="-", status=ArticleStatus.PUBLISHED)
+    asked, may_go_on, ask = asyncio.Event(), asyncio.Event(), hub._ask
+
+    async def slow(question, *arguments):
+        found = await ask(question, *arguments)
+        if question is hub_module._notifications_of:
+            asked.set()
+            await may_go_on.wait()
+        return found
+
+    monkeypatch.setattr(hub, "_ask", slow)
+    telling = asyncio.create_task(do(expand_next_batch))
+    await asked.wait()
+    monkeypatch.setattr(changes, "taken_in", AsyncMock())  # which would wait for us
+    other = await connect(agent)
+    may_go_on.set()
+    await telling
+    for client in (one, other):
+        assert (await client.event("notification"))["related_id"] == str(article.pk)
 
 
 @pytest.mark.parametrize(

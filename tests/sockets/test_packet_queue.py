@@ -3,7 +3,9 @@
 import asyncio
 
 import pytest
+from engineio.packet import MESSAGE, Packet
 
+from notifications.sockets import limits
 from notifications.sockets.packet_queue import PacketQueue
 
 
@@ -56,3 +58,21 @@ async def test_what_was_taken_but_not_done_is_unsent():
     assert (queue.qsize(), queue.unsent) == (0, 1)
     queue.task_done()
     assert queue.unsent == 0
+
+
+async def test_it_knows_when_more_waits_than_anybody_should_have_to(monkeypatch):
+    monkeypatch.setattr(limits, "OUTBOX_FRAMES", 3)
+    monkeypatch.setattr(limits, "OUTBOX_CHARACTERS", 10)
+    queue = PacketQueue()
+    for packet in (Packet(MESSAGE, data="12345"), Packet(MESSAGE, data=b"12345"), None):
+        assert not queue.is_full
+        queue.put_nowait(packet)
+    assert queue.is_full  # three
+    await queue.get()
+    assert not queue.is_full
+    await queue.get()
+    queue.put_nowait(Packet(MESSAGE, data="12345678901"))
+    assert queue.is_full  # eleven characters
+    while queue.qsize():
+        queue.get_nowait()
+    assert (queue.is_full, queue._characters) == (False, 0)

@@ -5,6 +5,7 @@ import time
 
 import pytest
 from channels.db import database_sync_to_async
+from engineio.async_socket import AsyncSocket
 
 from comments.models import Comment
 from notifications import publisher
@@ -14,6 +15,7 @@ from notifications.sockets.connection import Connection
 from notifications.sockets.hub import hub
 
 from .changes import change, do, summary, told
+from .clients import WAIT, token_of
 
 
 def say(ticket, *contents, **fields):
@@ -368,3 +370,92 @@ async def test_a_replay_that_nobody_reads_lets_others_go_on(connect, ticket, age
     may_go_on.set()
     assert (await stuck)["ok"] is True
     assert said(await told(client)) == list("abc")
+
+
+async def test_while_a_client_is_replayed_its_other_operations_are_read(stock, ticket, agent, monkeypatch):
+    """The heartbeat comes the same way: who waits long for a replay must not be taken for gone."""
+    client = await stock({"token": await database_sync_to_async(token_of)(agent)}).open()
+    cursor = await cursor_of(client)
+    await do(say, ticket, "a")
+    reading, may_go_on = Connection.outbox_empty, asyncio.Event()
+
+    async def wait(connection):
+        await may_go_on.wait()
+        await reading(connection)
+
+    monkeypatch.setattr(Connection, "outbox_empty", wait)
+    seen = []
+    receive = AsyncSocket.receive
+
+    async def noted(session, packet):
+        seen.append(packet.data)
+        await receive(session, packet)
+
+    monkeypatch.setattr(AsyncSocket, "receive", noted)
+    joining = asyncio.create_task(client.ask("join", room="comments", after=cursor))
+    leaving = asyncio.create_task(client.ask("leave", room="comments"))
+    async with asyncio.timeout(WAIT):
+        while not any("leave" in str(data) for data in seen):
+            await asyncio.sleep(0.01)
+    assert not joining.done()
+    may_go_on.set()
+    assert [(await answer)["ok"] for answer in (joining, leaving)] == [True, True]
+    # In their order: it has left.
+    await do(say, ticket, "b")
+    assert said(await told(client)) == ["a"]
+
+
+async def test_a_room_that_waited_long_for_its_replay_is_replayed(connect, ticket, agent, monkeypatch):
+    first = await connect(agent)
+    cursor = await cursor_of(first)
+    await first.close()
+    await do(say, ticket, "a")
+    monkeypatch.setattr(limits, "RESUME_SECONDS", 1)
+    cover = hub._cover_now
+
+    async def slow(connection, room, after):
+        await asyncio.sleep(limits.RESUME_SECONDS * 1.1)
+        return await cover(connection, room, after)
+
+    monkeypatch.setattr(hub, "_cover_now", slow)
+    again = await connect(agent, "tickets", "comments", after=cursor)
+    assert said(await told(again)) == ["a"]
+
+
+async def test_a_replay_that_failed_is_made_the_next_time(connect, ticket, agent, monkeypatch, caplog):
+    first = await connect(agent)
+    cursor = await cursor_of(first)
+    await first.close()
+    await do(say, ticket, "a")
+    again = await connect(agent, after=cursor)
+    await told(again)
+    with monkeypatch.context() as patch:
+        patch.setattr(replay, "missed", lambda *arguments: 1 / 0)
+        answer = await again.ask("join", room="comments")
+        assert answer["error"]["code"] == "internal"
+    assert (await again.ask("join", room="comments"))["ok"] is True
+    assert said(await told(again)) == ["a"]
+
+
+async def test_what_everybody_did_is_not_looked_through_without_end(connect, ticket, agent, monkeypatch):
+    monkeypatch.setattr(limits, "REPLAY_SPAN", 3)
+    client = await connect(agent)
+    cursor = await cursor_of(client)
+    await do(say, ticket, *"abcd", is_internal=True)
+    await expects_resync(client, "missed_too_much", after=cursor)
+
+
+async def test_what_is_pruned_while_it_is_replayed_is_told(connect, ticket, agent, monkeypatch):
+    client = await connect(agent)
+    cursor = await cursor_of(client)
+    await do(say, ticket, "a")
+    missed = replay.missed
+
+    def prune_and_read(user_id, after, until):
+        EventStream.objects.update(pruned_position=until)
+        return missed(user_id, after, until)
+
+    monkeypatch.setattr(replay, "missed", prune_and_read)
+    await client.ask("join", room="comments", after=cursor)
+    events = await told(client)
+    assert [payload["reason"] for name, payload in events if name == "resync_required"] == ["cursor_too_old"]

@@ -152,3 +152,25 @@ async def test_nobody_sees_a_sign_out_or_a_key(customer, admin, api):
     assert fingerprint(key) in events[0].payload_staff
     assert all(key not in str(vars(event)) for event in events)
     assert not any("session" in feed for feed in feeds)
+
+
+@both
+@pytest.mark.parametrize("page", ["api", "admin"])
+async def test_signing_in_as_somebody_else_ends_the_first_ones_sockets(open_with, agent, admin, door, page):
+    browser = await signed_in(agent)
+    first = await open_with(door, browser)
+
+    def sign_in_as_admin() -> Any:
+        admin.set_password("a good password")
+        admin.save()
+        given = {"username": admin.username, "password": "a good password"}
+        if page == "admin":
+            return browser.post("/admin/login/", given)
+        return browser.post("/api/auth/session", {"login": admin.username, **given}, content_type="application/json")
+
+    response = await do(sign_in_as_admin)
+    assert response.status_code in (200, 302), response.content
+    await first.closed()
+    second = await open_with(door, browser)
+    await do(lambda: None)
+    assert (await second.ask("join", room="users"))["ok"] is True  # the administrator's

@@ -100,6 +100,16 @@ def test_the_owner_is_told(gone, agent):
     )
 
 
+def test_other_receivers_are_not_told_where_it_is(gone):
+    """Its URL may be all that one needs to call it."""
+    WebhookEndpoint.objects.filter(pk=gone.pk).update(url="https://user-hooks.example.com:8443/T0/secret?key=1")
+    gone.refresh_from_db()
+    endpoints.disable(gone, "It answered 410 Gone.")
+    payload = json.loads(Event.objects.filter(action="disabled").latest("id").payload_staff)
+    assert (payload["id"], payload["url"]) == (str(gone.pk), "https://user-hooks.example.com:8443/…")
+    assert str(gone) == "user-hooks.example.com"  # as the admin writes it into its log
+
+
 def test_by_other_endpoints_and_never_by_this_one(gone):
     told = WebhookDelivery.objects.filter(notification__type="webhook_disabled")
     assert sorted(told.values_list("endpoint__url", "state")) == [

@@ -10,7 +10,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from comments.models import Comment
 from helpdesk.changes.actor import acting_as
 from notifications.models import Notification, WebhookDelivery, WebhookEndpoint
-from notifications.webhooks import endpoints
+from notifications.webhooks import endpoints, turns
 from notifications.webhooks.endpoints import INTERNAL_RECEIVER
 from tests.webhooks.receiver import OK, Receiver, answering
 
@@ -199,6 +199,53 @@ class TestRotating:
 
 
 @pytest.mark.django_db(transaction=True)
+class TestChangingAtTheSameTime:
+    """Two requests have loaded the endpoint before either of them changes it."""
+
+    @pytest.fixture
+    def twice(self, customer):
+        endpoint, _ = endpoints.create(customer, URL, own_headers={"X-Key": "a key"})
+        return endpoint, WebhookEndpoint.objects.get(pk=endpoint.pk)
+
+    def test_both_secrets_that_were_given_out_sign(self, twice):
+        one, other = twice
+        first, second = endpoints.rotate_secret(one), endpoints.rotate_secret(other)
+        assert WebhookEndpoint.objects.get().secrets() == [second, first]
+
+    def test_another_url_revives_what_was_disabled_meanwhile(self, twice):
+        one, other = twice
+        endpoints.disable(one, "It answered 410 Gone.")
+        endpoints.change(other, url=f"{URL}/2", own_headers={})
+        assert (WebhookEndpoint.objects.get().state, other.state) == ("active", "active")
+
+    def test_headers_are_kept_of_those_that_are_there(self, twice):
+        one, other = twice
+        endpoints.change(one, own_headers={"X-Key": "another key"})
+        endpoints.change(other, own_headers={"X-Key": None, "X-More": "more"})
+        assert WebhookEndpoint.objects.get().headers() == {"X-Key": "another key", "X-More": "more"}
+
+
+class TestWaitingForAReceiver:
+    """Somebody waits for it in a thread that others need too."""
+
+    @pytest.fixture
+    def endpoint(self, customer):
+        return endpoints.create(customer, URL)[0]
+
+    @pytest.mark.parametrize("what", ["test", "check"])
+    def test_one_at_a_time_of_each_person(self, api, customer, endpoint, what):
+        with turns.turn(customer.pk):
+            response = api(customer).post(f"/api/webhook-endpoints/{endpoint.pk}/{what}")
+        assert (response.status_code, response.json()["error"]["code"]) == (409, "busy")
+        assert api(customer).post(f"/api/webhook-endpoints/{endpoint.pk}/{what}").status_code == 200
+
+    def test_few_of_all(self, customer, agent, admin):
+        with turns.turn(customer.pk), turns.turn(agent.pk), pytest.raises(turns.Busy), turns.turn(admin.pk):
+            pass
+        with turns.turn(admin.pk):
+            pass
+
+
 class TestTrying:
     def test_sends_a_real_one_and_answers_with_the_attempt(self, api, customer):
         with Receiver(answering(OK)) as receiver:

@@ -4,6 +4,8 @@ import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from django.db import connection
@@ -18,7 +20,10 @@ from notifications import expansion
 from notifications.models import Event, Priority, ReceivedWebhook, WebhookDelivery
 from notifications.numbering import number_events
 from notifications.webhooks import endpoints, lanes, queue
-from notifications.webhooks.engine import Engine
+from notifications.webhooks.engine import PATIENCE, Engine
+from notifications.webhooks.http import Exchange
+from notifications.webhooks.lanes import Lanes
+from notifications.webhooks.outcomes import Result
 from tests.webhooks.receiver import OK, Receiver, answering, then
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -247,6 +252,81 @@ class TestIsolation:
             assert good.requests == []
             engine.stop()
         thread.join(30)
+
+
+class TestAfterAStall:
+    """The database was away, or the process stopped, for longer than leases last."""
+
+    @pytest.fixture
+    def claimed(self, comment, customer, engine):
+        """Two webhooks that this worker has claimed, whose leases are over."""
+        endpoints.create(customer, "http://127.0.0.1:9/")
+        comment(2)
+        assert engine._claim() == 2
+        WebhookDelivery.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+        return list(engine._waiting)
+
+    def test_what_was_answered_is_recorded_before_anything_is_claimed(self, claimed, engine):
+        for item in claimed:
+            engine.lanes.start(item)
+            engine._returned.put(Result(item, Exchange(status=200, diagnosis="answered 200 OK", total_ms=3.0)))
+        engine._waiting = []
+        assert engine.run() == 2
+        assert states() == ["delivered"] * 2
+        assert list(WebhookDelivery.objects.values_list("attempt_count", flat=True)) == [1, 1]
+
+    def test_what_has_waited_for_long_is_not_sent_but_given_back(self, claimed, engine, monkeypatch):
+        sent = []
+        monkeypatch.setattr(engine, "_send", lambda session, item: sent.append(item))
+        engine._waiting = [replace(item, since=item.since - PATIENCE - 1) for item in claimed]
+        engine.lanes = Lanes(fast=8, slow=8, per_endpoint=4, ahead=8)
+        for item in engine._waiting:
+            engine.lanes.reserve(item, item.delivery.endpoint_id)
+        with ThreadPoolExecutor(1) as pool:
+            engine._start(pool, None)
+        assert sent == engine._waiting == []
+        assert states() == ["pending"] * 2
+        assert engine.lanes.waiting == 0
+
+    @pytest.mark.parametrize("rate_limit", [None, 5])
+    def test_what_a_rate_limit_let_through_does_not_go_out_in_a_bunch_later(
+        self, comment, customer, engine, monkeypatch, rate_limit
+    ):
+        endpoint, _ = endpoints.create(customer, "http://127.0.0.1:9/", rate_limit=rate_limit)
+        comment(1)
+        assert engine._claim() == 1
+        [item] = engine._waiting
+        late = replace(item, since=item.since - 2)
+        engine.lanes.drop(item)
+        engine.lanes.reserve(late, endpoint.pk)
+        engine._waiting = [late]
+        with ThreadPoolExecutor(1) as pool:
+            monkeypatch.setattr(engine, "_send", lambda session, item: None)
+            engine._start(pool, None)
+        assert states() == (["sending"] if rate_limit is None else ["pending"])
+
+
+def test_a_machine_without_threads_loses_nothing_and_wedges_nothing(comment, customer, monkeypatch, caplog):
+    """One thread is there; no further one can be started for a while."""
+    engine = Engine(concurrency=8, per_endpoint=8, linger=0)
+    refused, adjust = [], ThreadPoolExecutor._adjust_thread_count
+
+    def none_left(pool):
+        if pool._threads and len(refused) < 3:
+            refused.append(pool)
+            raise RuntimeError("can't start new thread")
+        adjust(pool)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "_adjust_thread_count", none_left)
+    with Receiver(answering(OK)) as receiver:
+        endpoints.create(customer, receiver.url())
+        comment(6)
+        engine.run()
+        assert states() == ["delivered"] * 6
+        assert len(receiver.requests) == 6
+    assert len(refused) == 3
+    assert "No thread can be started" in caplog.text
+    assert (engine.lanes.waiting, engine.lanes.out) == (0, 0)
 
 
 def test_stopping_gives_back_what_has_not_gone_out_and_records_what_has(comment, customer, monkeypatch):

@@ -117,6 +117,16 @@ class TestOrder:
         assert first.state == "exhausted"
         assert [item.delivery.pk for item in claim()] == [second.pk]
 
+    def test_one_that_is_sent_again_waits_while_a_later_one_is_out(self, deliver, ordered):
+        first, second = deliver(2)
+        WebhookDelivery.objects.filter(pk=first.pk).update(state="exhausted", next_attempt_at=None)
+        taken = claim()
+        assert [item.delivery.pk for item in taken] == [second.pk]
+        queue.redeliver(WebhookDelivery.objects.filter(pk=first.pk), by_hand=True)
+        assert claim() == []
+        record(taken, OK)
+        assert [item.delivery.pk for item in claim()] == [first.pk]
+
     @pytest.mark.parametrize("state", ["cancelled", "exhausted", "delivered"])
     def test_what_is_done_holds_up_nobody(self, deliver, ordered, state):
         first, second = deliver(2)
@@ -144,6 +154,14 @@ class TestOrder:
         assert claimed.soon_more
         assert len(claimed.taken) == states().count("sending") == 2
         assert len(claim()) == 1
+
+    def test_one_that_waits_for_another_keeps_no_worker_looking(self, deliver, ordered):
+        """A rate limit lets more through in a moment; a ticket whose first webhook is tried again tomorrow does not."""
+        set_on(ordered, rate_limit=10)
+        deliver(2)
+        record(claim(), DOWN)
+        found = queue.claim(10, roomy())
+        assert (found.taken, found.soon_more) == ([], False)
 
     def test_what_is_about_no_ticket_is_in_no_order(self, deliver, ordered):
         deliver(3)
