@@ -274,7 +274,7 @@ def _one_comment(ticket: Ticket, author: User) -> float:
     "webhooks.burst_50k_recorded_s",
     unit="s",
     baseline="",
-    goal=value_at_most(60),
+    goal=value_at_most(30),
 )
 def burst_recorded(run: Run) -> Figure:
     return Figure(run.use(_burst).recorded_seconds)
@@ -289,5 +289,8 @@ def burst_recorded(run: Run) -> Figure:
 def single_during_burst(run: Run) -> Figure:
     burst = run.use(_burst)
     batch_ms = burst.recorded_seconds * 1000 / (RECIPIENTS / expansion.BATCH)
-    note = f"while nothing else happens {statistics.median(burst.alone_ms):.0f} ms"
-    return Figure(statistics.median(burst.during_ms), batch_ms, note)
+    note = (
+        f"the slowest of {len(burst.during_ms)}; their median {statistics.median(burst.during_ms):.0f} ms, and while "
+        f"nothing else happens {statistics.median(burst.alone_ms):.0f} ms"
+    )
+    return Figure(max(burst.during_ms), batch_ms, note)

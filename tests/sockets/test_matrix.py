@@ -22,13 +22,19 @@ from tickets.models import Attachment, Ticket
 from .changes import all_told, do, published
 from .clients import token_of
 
-NAMES = {"ticket": "ticket.update", "comment": "comment.update", "attachment": "attachment.update", "kb": "kb.update"}
+NAMES = {
+    "ticket": "ticket.update",
+    "comment": "comment.update",
+    "attachment": "attachment.update",
+    "kb": "kb.update",
+    "user": "user.update",
+}
 ROOMS = {
     "ticket": ("tickets", "ticket"),
     "comment": ("comments", "ticket"),
     "attachment": ("attachments", "tickets", "ticket"),
-    "kb": (),  # one's own: without a room
 }
+WITHOUT_A_ROOM = ("kb", "user")
 
 
 @dataclass
@@ -44,19 +50,26 @@ class Scene:
     role: str
 
     def things(self) -> dict[str, Any]:
-        return {"ticket": self.ticket, "comment": self.comment, "attachment": self.attachment, "kb": self.article}
+        return {
+            "ticket": self.ticket,
+            "comment": self.comment,
+            "attachment": self.attachment,
+            "kb": self.article,
+            "user": self.elsewhere,
+        }
 
     def touch(self, kind: str, number: int) -> None:
         """Change something about it that is news and no question of rights."""
         thing = self.things()[kind]
         thing.refresh_from_db()
-        if kind != "kb" and kind != "ticket":
+        if kind in ("comment", "attachment"):
             thing.ticket = Ticket.objects.get(pk=self.ticket.pk)
         field, value = {
             "ticket": ("title", f"Title {number}"),
             "comment": ("content", f"Content {number}"),
             "attachment": ("filename", f"{number}.png"),
             "kb": ("title", f"How {number}"),
+            "user": ("name", f"Person {number}"),
         }[kind]
         setattr(thing, field, value)
         thing.save()
@@ -131,6 +144,37 @@ def feed(person: User, after: int) -> list[tuple[str, str, int]]:
     return [(it["event"], it.get("action", ""), it["cursor"]) for it in json.loads(response.content)["results"]]
 
 
+async def everywhere(made: Scene, plain: Any, stock: Any, token: str) -> dict[tuple[str, str], Any]:
+    """A client of the person at each door for each room that they may join."""
+    clients = {}
+    for room in ("tickets", "comments", "attachments", "kb", "users", "ticket"):
+        if room == "users" and made.role != Role.ADMIN:
+            continue
+        for door, client in (("plain", plain(token)), ("socketio", stock({"token": token}))):
+            clients[door, room] = await client.open()
+            answer = await client.ask("join", room=f"ticket:{made.ticket.pk}" if room == "ticket" else room)
+            assert answer["ok"] is True, answer
+    return clients
+
+
+@pytest.mark.parametrize("role", Role.values)
+@pytest.mark.parametrize("is_internal", [False, True])
+async def test_a_deletion_is_told_to_whoever_saw_the_thing(scene, plain, stock, role, is_internal):
+    made = await do(scene, role)
+    for thing in (made.comment, made.attachment):
+        await do(_set, thing, is_internal=is_internal)
+    token = await database_sync_to_async(token_of)(made.person)
+    clients = await everywhere(made, plain, stock, token)
+    for kind in ("comment", "attachment", "kb", "ticket"):
+        saw = await database_sync_to_async(made.sees)(kind)
+        assert saw == (role != Role.CUSTOMER or kind in ("kb", "ticket") or not is_internal)
+        await do(made.things()[kind].delete)
+        for (door, room), heard in zip(clients, await all_told(clients.values()), strict=True):
+            told = [(name, payload["action"]) for name, payload in heard if name in NAMES.values()]
+            expected = saw and (kind in WITHOUT_A_ROOM or room in ROOMS[kind])
+            assert told == ([(NAMES[kind], "deleted")] if expected else []), (kind, door, room)
+
+
 @pytest.mark.parametrize("role", Role.values)
 @pytest.mark.parametrize("revocation", REVOCATIONS)
 async def test_every_event_is_told_by_the_rights_of_its_moment(scene, plain, stock, role, revocation):
@@ -138,13 +182,7 @@ async def test_every_event_is_told_by_the_rights_of_its_moment(scene, plain, sto
     await published()
     revoke = REVOCATIONS[revocation]
     token = await database_sync_to_async(token_of)(made.person)
-    clients = {}
-    for room in ("tickets", "comments", "attachments", "ticket"):
-        for door, client in (("plain", plain(token)), ("socketio", stock({"token": token}))):
-            clients[door, room] = await client.open()
-            answer = await client.ask("join", room=f"ticket:{made.ticket.pk}" if room == "ticket" else room)
-            assert answer["ok"] is True, answer
-
+    clients = await everywhere(made, plain, stock, token)
     for moment, away in (("before", None), ("at", True), ("after", None), ("won back", False)):
         start = await database_sync_to_async(last_position)()
         sight_before = await database_sync_to_async(lambda: {kind: made.sees(kind) for kind in NAMES})()
@@ -164,13 +202,13 @@ async def test_every_event_is_told_by_the_rights_of_its_moment(scene, plain, sto
             answers[door, room] = events
             for kind, name in NAMES.items():
                 actions = [action for found, action, _cursor in events if found == name]
-                in_room = kind == "kb" or room in ROOMS[kind]
+                in_room = kind in WITHOUT_A_ROOM or room in ROOMS[kind]
                 if away is None:
                     expected = ["updated"] if sight[kind] and in_room else []
                 else:
                     expected = _expected_of_a_revocation(revocation, kind, sight_before, sight) if in_room else []
                 assert actions == expected, (moment, door, room, kind)
-        for room in ("tickets", "comments", "attachments", "ticket"):
+        for room in {room for _door, room in clients}:
             assert answers["plain", room] == answers["socketio", room]
         # The feed tells all rooms at once, and afterwards: of what is out of sight by now, only what took it away.
         everything = {event for events in answers.values() for event in events}
@@ -187,6 +225,8 @@ def _expected_of_a_revocation(revocation: str, kind: str, before: dict[str, bool
         "comment turned internal": ("comment",),
         "file turned internal": ("attachment",),
     }.get(revocation, ())
+    if kind == "user":  # that of the person whose role is another one; administrators see it, those of now
+        return ["updated"] if revocation == "role" and after[kind] and not before[kind] else []
     if kind not in changed or not (before[kind] or after[kind]):
         return []
     return ["updated" if before[kind] and after[kind] else "removed" if before[kind] else "created"]
