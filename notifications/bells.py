@@ -22,6 +22,11 @@ def ring_deliveries() -> None:
     _ring("notifications.tasks.deliver_due")
 
 
+def ring_recoveries() -> None:
+    """Tell the workers that more of what is to be sent again may go into the queue."""
+    _ring("notifications.tasks.release_recoveries")
+
+
 def ring_expansion() -> None:
     """Tell the workers that a large audience waits to be notified."""
     _ring("notifications.tasks.expand_audiences")

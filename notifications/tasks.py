@@ -1,19 +1,14 @@
 """Celery tasks. They carry no payload: what is to be done stands in the database, and Celery says when to look."""
 
-import logging
 from contextlib import suppress
 from typing import Any
 
 from celery import shared_task
 from celery.signals import worker_shutting_down
 
-from notifications import expansion, retention, workers
-from notifications.log_filters import OneLine
+from notifications import bells, expansion, retention, workers
 from notifications.webhooks import recovery
 from notifications.webhooks.engine import engine
-
-# A broker that is gone: Celery says so, and comes back to it by itself.
-logging.getLogger("celery.worker.consumer.consumer").addFilter(OneLine())
 
 
 @shared_task(name="notifications.tasks.deliver_due")
@@ -46,9 +41,9 @@ def prune() -> None:
 def sweep() -> None:
     """Find what a lost bell would have told. Runs every few seconds."""
     workers.beat(swept=True)
-    release_recoveries.delay()
-    expand_audiences.delay()
-    deliver_due.delay()
+    bells.ring_recoveries()
+    bells.ring_expansion()
+    bells.ring_deliveries()
 
 
 @worker_shutting_down.connect(dispatch_uid="notifications.tasks.stop_engine")

@@ -278,7 +278,9 @@ CELERY_BROKER_URL, CELERY_BROKER_TRANSPORT_OPTIONS = backends.broker(
 )
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+# A broker that is gone is waited for, however long.
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 # A bell that cannot be rung must not hold up a request: the sweep finds the work seconds later.
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_BROKER_CONNECTION_TIMEOUT = 1
@@ -313,8 +315,11 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "filters": {"without_refused_traces": {"()": "helpdesk.settings.logs.WithoutRefusedTraces"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {
+        "without_refused_traces": {"()": "helpdesk.settings.logs.WithoutRefusedTraces"},
+        "broker_trouble": {"()": "helpdesk.settings.logs.BrokerTroubleInOneLine"},
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["broker_trouble"]}},
     "root": {"handlers": ["console"], "level": environment.choice("LOG_LEVEL", "INFO", LOG_LEVELS)},
     "loggers": {
         "django.request": {"filters": ["without_refused_traces"]},

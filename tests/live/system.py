@@ -138,6 +138,12 @@ class System:
     def log(self) -> str:
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
+    def trouble(self) -> str:
+        """The first traceback in the log, with what led to it and what followed; empty when there is none."""
+        log = self.log()
+        at = log.find("Traceback")
+        return "" if at < 0 else log[max(0, at - 1_000) :][:6_000]
+
 
 @contextlib.contextmanager
 def installation(folder: Path, preferred_port: int = 0, *, from_nothing: bool = False) -> Iterator[System]:

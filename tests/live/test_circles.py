@@ -27,7 +27,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         system.start()
         yield system
         system.stop()
-        assert "Traceback" not in system.log()
+        assert system.trouble() == ""
 
 
 @pytest.fixture(scope="module")

@@ -72,7 +72,7 @@ def imported(
         yield done
         for person in people:
             person.api.close()
-        assert "Traceback" not in system.log()
+        assert system.trouble() == ""
 
 
 def test_every_row_is_a_ticket(imported: Import) -> None:

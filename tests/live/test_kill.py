@@ -99,7 +99,7 @@ def story(
         yield story
         for person in people:
             person.api.close()
-        assert "Traceback" not in system.log()
+        assert system.trouble() == ""
 
 
 def comments_of(story: Story) -> list[str]:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from celery.beat import EmbeddedService
+from celery.exceptions import CPendingDeprecationWarning
 from celery.platforms import SecurityWarning
 from celery.signals import worker_ready
 from kombu.exceptions import OperationalError
@@ -30,8 +31,10 @@ def _start_clock(**kwargs: Any) -> None:
 
 def main() -> None:
     lifeline.watch()
-    # Celery warns of root for the sake of pickled messages; ours are JSON.
+    # Celery warns of root for the sake of pickled messages; ours are JSON. And of how a later version will treat tasks
+    # that run while the broker is lost; ours may go on.
     warnings.filterwarnings("ignore", category=SecurityWarning)
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
     app.conf.worker_enable_remote_control = False  # nobody asks, and its queues would pile up in the broker's folder
     # Bells of the past. They carry nothing, and the sweep above finds what they rang for. A broker that does not
     # answer is no reason to end: the worker waits for it.
