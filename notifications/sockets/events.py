@@ -79,10 +79,13 @@ class StreamEvent:
     def action_for(self, person: Person) -> str | None:
         """What happened from this person's point of view; None when they are not to know.
 
-        Of a subject that is out of their sight by now, only what took it away is told.
+        Of a subject that is out of their sight by now, only what took it away is told: that it was deleted, too, since
+        nothing that happened to its ticket later did.
         """
         action = self._action_then(person)
-        return action if action == "removed" or self._is_in_sight_of(person) else None
+        if action == "removed" or self._is_in_sight_of(person):
+            return action
+        return "removed" if action == "deleted" else None
 
     def _is_in_sight_of(self, person: Person) -> bool:
         return all(scope.admits(person.id, person.role) for scope in self._present)

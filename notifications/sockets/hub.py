@@ -303,7 +303,7 @@ class Hub:
             if connection.is_closed:
                 return True
         try:
-            await database_sync_to_async(replay.check_reach)(after, until)
+            await database_sync_to_async(replay.check_is_there)(after)
         except replay.TooMuchMissed as error:  # some of it was removed while it was read
             self._cannot_replay(connection, room, error, until)
         return True

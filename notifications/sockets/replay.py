@@ -43,6 +43,11 @@ def check_reach(after: int, last: int) -> None:
     """Raises TooMuchMissed unless the log still holds everything after this cursor; `last` is the last position."""
     if after > last:
         raise TooMuchMissed("unknown_cursor", "This cursor is of another time line. Please fetch the present state.")
+    check_is_there(after)
+
+
+def check_is_there(after: int) -> None:
+    """Raises TooMuchMissed when something after this cursor was removed."""
     # Single older events may still be there: the latest of what exists (docs/adr/0004-soft-delete-and-scopes.md).
     if after < pruned_position():
         raise TooMuchMissed(

@@ -37,7 +37,7 @@ pytestmark = pytest.mark.chaos
 
 SETTLED = 90.0
 """Seconds until every client must be where the stream is."""
-PAUSE = 0.03
+PAUSE = 0.06
 """Seconds between two changes of a writer: a client may be away for as long as a publisher can be frozen, and must not
 miss more than is replayed."""
 PEOPLE = {"admin": "admin", "agent": "agent", "customer": "customer", "other": "customer", "shifting": "agent"}

@@ -37,7 +37,7 @@ class Writer:
             (6, self.turn_comment),
             (6, self.rewrite_comment),
             (3, self.delete_comment),
-            (4, self.move_ticket),
+            (2, self.move_ticket),  # each is an event for every comment, too
             (1, self.delete_ticket),
             (3, self.publish),
             (1, self.change_role),

@@ -132,7 +132,9 @@ async def test_one_who_comes_from_a_process_that_is_ahead_of_this_one_is_told_no
         client = await connect(agent, after=cursor)
     assert (await client.ask("join", room="comments"))["cursor"] == cursor
     assert (await client.ask("join", room=f"ticket:{ticket.pk}"))["cursor"] == cursor
-    assert said(await told(client)) == ["Not told"]
+    events = await told(client)
+    assert said(events) == ["Not told"]
+    assert "resync_required" not in [name for name, _ in events]
     await expects_resync(client, "unknown_cursor", after=2**40)
 
 
@@ -224,6 +226,19 @@ async def test_what_is_not_for_ones_eyes_any_more_is_not_replayed(
     assert summary(events) == [("ticket.update", "removed"), *[("comment.update", "removed")] * 2]
     assert "Said" not in str(events)
     assert "Seen" not in str(events)
+
+
+async def test_what_was_deleted_before_it_went_out_of_sight_is_taken_away(
+    connect, ticket, customer, other_customer, comment
+):
+    """When its ticket moved, there was nothing left to take along."""
+    client = await connect(customer)
+    cursor = await cursor_of(client)
+    await do(comment.delete)
+    await change(ticket, requester=other_customer)
+    await client.ask("join", room="comments", after=cursor)
+    events = [(name, payload) for name, payload in await told(client) if name == "comment.update"]
+    assert [(payload["action"], payload["data"]) for _, payload in events] == [("removed", {"id": str(comment.pk)})]
 
 
 async def test_a_deletion_is_replayed_to_who_could_see_the_thing(connect, ticket, customer, other_customer, comment):
