@@ -2,9 +2,9 @@
 
 `SERVED` names it: `product` is the whole of `helpdesk.asgi`; `textbook` is the consumer of Channels' tutorial, which
 knows neither sign-in nor rights. For each line `emit N` on standard input, N events get their positions in the stream
-and go through the process's channel layer: from there on all is as in production. They are sent here, not by the
-publisher, since what is measured is the way from the layer to the clients, and since a process in between would be
-measured too.
+and go through the process's channel layer. From there on all is as in production, unless `FRAMES` is `sent`: then each
+goes through ASGI's `send`, which is what finished frames are compared with. They are sent here, not by the publisher,
+since what is measured is the way from the layer to the clients, and since a process in between would be measured too.
 """
 
 # ruff: noqa: I001 - `helpdesk.asgi` sets Django up
@@ -23,9 +23,12 @@ from channels.layers import get_channel_layer
 from benchmarks.sockets.events import PRODUCT, TEXTBOOK, Stream, comment
 from notifications.sockets import limits
 from notifications.sockets.hub import hub
+from notifications.sockets.outlet import Outlet
 from notifications.stream import STREAM_GROUP
 
 _numbers = itertools.count(1)
+if os.environ.get("FRAMES") == "sent":
+    Outlet.send_now = lambda self, frame: False  # type: ignore[method-assign]  # as on a server that it does not know
 # How far the stream has come is not written down for each event, since that would be measured: nobody may look for it.
 limits.LOOK_EVERY = 3_600.0
 

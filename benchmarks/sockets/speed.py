@@ -161,3 +161,31 @@ def _register() -> None:
 
 
 _register()
+
+
+@benchmark(
+    "sockets.finished_frame_us",
+    unit="µs",
+    baseline="each client's frame made anew by uvicorn, behind ASGI's send",
+)
+def finished_frame(run: Run) -> Figure:
+    """What the private way to uvicorn's transport buys: the server's processor time for one event and client."""
+    people = run.use(audience)
+    core = serving.SERVER_CORE if pins() else None
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(on_the_clients_core())
+        turns: list[tuple[Server, Fleet, list[float]]] = []
+        for more in ({}, {"FRAMES": "sent"}):
+            environment = {**people.environment(), **more}
+            server = stack.enter_context(serving.python(serving.UVICORN, PRODUCT, environment, core))
+            fleet = stack.enter_context(contextlib.closing(Fleet(server.port, "plain", people.tokens)))
+            _paced(server, fleet, WARM_UP)
+            turns.append((server, fleet, []))
+        for number in range(ROUNDS):
+            for server, fleet, found in turns if number % 2 else reversed(turns):
+                Fleet.rest(REST_SECONDS)
+                used = server.processor_seconds()
+                _paced(server, fleet, EVENTS)
+                found.append((server.processor_seconds() - used) / EVENTS / len(fleet.clients) * 1e6)
+        finished, sent = (statistics.median(found) for _server, _fleet, found in turns)
+    return Figure(finished, sent)

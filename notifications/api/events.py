@@ -46,9 +46,9 @@ class Feed(APIView):
         else:
             page = replay.missed(user.pk, replay.pruned_position(), until)  # from where on the log is whole
         person = Person.of(user)
-        last = page[-1].position if page else until
-        results = [frame for event in page for frame in _frames(event, person)]
         more = len(page) == REPLAY_PAGE
+        last = page[-1].position if more else until  # what is not for the caller need not be looked through again
+        results = [frame for event in page for frame in _frames(event, person)]
         url = replace_query_param(request.build_absolute_uri(), "after", str(last))
         return Response({"results": results, "cursor": last, "next": url if more else None})
 

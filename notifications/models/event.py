@@ -66,8 +66,8 @@ class Event(models.Model):
     """One change, with everything needed to tell of it later exactly as it was.
 
     The payloads are the entity's JSON as text, frozen when the change happened, once for staff and once for
-    customers (null: never for their eyes). `position` is given by the publisher after the commit; it is the only
-    cursor there is. Ids commit out of order, positions do not.
+    customers (null: never for their eyes). `position` is given after the commit (`notifications.numbering`); it is the
+    only cursor there is. Ids commit out of order, positions do not.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -142,7 +142,7 @@ class Event(models.Model):
 
 
 class EventStream(models.Model):
-    """The one row that knows how far the stream has come. Locking it makes its holder the only publisher."""
+    """The one row that knows how far the stream has come. Whoever gives events their positions has it locked."""
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
     last_position = models.BigIntegerField(default=0, help_text="The last position given to an event.")

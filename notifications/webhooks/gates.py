@@ -31,7 +31,7 @@ from notifications.models import (
     WebhookDelivery,
     WebhookEndpoint,
 )
-from notifications.webhooks import breaker
+from notifications.webhooks import breaker, statistics
 
 DUE_STATES = (DeliveryState.PENDING, DeliveryState.RETRYING)
 
@@ -156,8 +156,10 @@ class Gates:
         for endpoint_id, candidates in self.refused.items():
             ids = [candidate.id for candidate in candidates]
             held_by = self.by_endpoint.get(endpoint_id)
-            if held_by is not None and held_by.is_stopped:
-                count += _set_aside(held_by.endpoint, ids)  # type: ignore[arg-type]
+            if held_by is not None and held_by.endpoint is not None and (stop := stopped(held_by.endpoint)):
+                aside = _set_aside(held_by.endpoint, ids)
+                statistics.set_aside(stop[0], aside)
+                count += aside
             elif held_by is not None and held_by.holds:
                 failing.append((endpoint_id, ids))
             elif len(ids) > MANY and (held_by is None or held_by.may_fall_behind):

@@ -98,10 +98,10 @@ def attempted(results: Iterable[Any], now: datetime) -> None:
         _added.update(found)
 
 
-def set_aside(state: DeliveryState) -> None:
-    """Count a delivery that a worker claimed and did not send."""
+def set_aside(state: DeliveryState, count: int = 1) -> None:
+    """Count deliveries that a worker met and did not send."""
     with _adding:
-        _added[ENDED, state] += 1
+        _added[ENDED, state] += count
 
 
 def flush() -> None:

@@ -30,7 +30,7 @@ export class Ledger {
   take(name: string, cursor: number): boolean {
     if ((this.after !== undefined && cursor <= this.after) || !this.add(name, cursor)) return false;
     if (!this.isReplaying) {
-      this.advance(cursor - 1);
+      this.moveTo(cursor - 1);
       this.save();
     }
     return true;
@@ -38,10 +38,7 @@ export class Ledger {
 
   /** Everything up to this cursor has been shown, or was fetched. */
   advance(cursor: number): void {
-    if (this.after !== undefined && cursor <= this.after) return;
-    this.after = cursor;
-    for (const known of this.shown.keys()) if (known <= cursor) this.shown.delete(known);
-    this.save();
+    if (this.moveTo(cursor)) this.save();
   }
 
   /** The stream is another one: go on from there, whatever we had. */
@@ -49,6 +46,13 @@ export class Ledger {
     this.after = undefined;
     this.shown.clear();
     this.advance(cursor);
+  }
+
+  private moveTo(cursor: number): boolean {
+    if (this.after !== undefined && cursor <= this.after) return false;
+    this.after = cursor;
+    for (const known of this.shown.keys()) if (known <= cursor) this.shown.delete(known);
+    return true;
   }
 
   private add(name: string, cursor: number): boolean {
