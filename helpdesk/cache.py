@@ -1,4 +1,4 @@
-"""The cache, which holds the counters of the throttles and nothing else.
+"""The cache, which holds the counters of the throttles, and whose test of a webhook is running.
 
 While Redis is away each process counts for itself: for want of a counter no request may fail, and no sign-in be free.
 """
@@ -19,7 +19,7 @@ PAUSE_AFTER_FAILURE = 5.0
 
 
 class RedisOrOwnMemory(RedisCache):
-    """Redis, or this process's memory where Redis does not answer. `get` and `set` only: throttles use no more."""
+    """Redis, or this process's memory where Redis does not answer: for the operations that are used."""
 
     _silent_until = 0.0
 
@@ -32,6 +32,12 @@ class RedisOrOwnMemory(RedisCache):
 
     def set(self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> None:
         self._either("set", key, value, timeout, version)
+
+    def add(self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
+        return bool(self._either("add", key, value, timeout, version))
+
+    def delete(self, key: str, version: int | None = None) -> bool:
+        return bool(self._either("delete", key, version))
 
     def _either(self, operation: str, *arguments: Any) -> Any:
         if time.monotonic() >= RedisOrOwnMemory._silent_until:

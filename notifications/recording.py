@@ -2,8 +2,8 @@
 
 Everything that happens in one unit of work is collected and written at its end with four statements (recipients with
 their endpoints, events, notifications, deliveries), however much happened; with five where an audience is large, since
-then recipients are asked for a second time, and two more where a ticket takes along what hangs on it. After the commit
-only bells are rung: whatever they fail to wake up sweeps by itself.
+then recipients are asked for a second time, and two more for each ticket that takes along what hangs on it. After the
+commit only bells are rung: whatever they fail to wake up sweeps by itself.
 """
 
 from collections.abc import Iterable
@@ -166,8 +166,7 @@ class Recorder:
             row = catalogue.BY_SIGNAL[change.signal]
             rules = [(rule, rule.audience(change)) for rule in row.rules if rule.when(change)]
             told.append(_Told(change, row, rules))
-            for other in conversation.following(change, by_themselves):
-                told.append(_Told(other, catalogue.BY_SIGNAL[other.signal], []))
+            told += [_Told(other, row, []) for other, row in conversation.following(change, by_themselves)]
         small, large = self._recipients(told)
         outbox, now = Outbox(), timezone.now()
         for item in told:

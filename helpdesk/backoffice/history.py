@@ -7,12 +7,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Model, QuerySet
 
 from comments.models import Comment
 from helpdesk.accounts.models import User
 from helpdesk.changes.models import EmittingModel
 from knowledge.models import Article
+from notifications.conversation import MOVED
 from notifications.models import Event, Visibility
 from tickets.models import Attachment, Ticket
 
@@ -44,8 +45,7 @@ class Entry:
 def of_ticket(ticket: Ticket, user: User) -> list[Entry]:
     """The ticket with its comments and attachments, the latest first. Two queries."""
     # That it took them along to another requester is said once, of the ticket.
-    taken_along = ~Q(entity="ticket") & Q(changes__has_key="requester_id")
-    return _entries(Event.objects.visible_to(user).filter(ticket_id=ticket.pk).exclude(taken_along))
+    return _entries(Event.objects.visible_to(user).filter(ticket_id=ticket.pk).exclude(action=MOVED))
 
 
 def of(instance: Model, user: User) -> list[Entry] | None:
@@ -78,7 +78,7 @@ def _names(events: Iterable[Event]) -> dict[str, str]:
 
 def _what(event: Event, names: dict[str, str]) -> str:
     subject = _subject(event)
-    if event.action == "updated" and event.changes:
+    if event.action in ("updated", MOVED) and event.changes:
         # In the order of the model's fields: PostgreSQL keeps the keys of JSON in an order of its own.
         order = (*_MODELS[event.entity].watched, "tags")
         changed = sorted(

@@ -1,6 +1,7 @@
 """What the log leaves out."""
 
 import logging
+import socket
 
 # Libraries that speak to the broker. What a task of ours raises is logged by `celery.app.trace`, whole.
 _OF_THE_BROKER = frozenset({"celery", "kombu", "amqp", "redis"})
@@ -23,11 +24,14 @@ def _library(module: str) -> str:
 
 
 def _is_of_the_network(error: BaseException | None) -> bool:
-    """Whether it, or what led to it, comes from a connection."""
+    """Whether it comes from a connection: it is such an error, or Celery's own that one led to."""
     while error is not None:
-        if isinstance(error, OSError) or _library(type(error).__module__) in _OF_THE_BROKER - {"celery"}:
+        if isinstance(error, ConnectionError | TimeoutError | socket.gaierror):
             return True
-        error = error.__cause__ or error.__context__
+        library = _library(type(error).__module__)
+        if library != "celery":
+            return library in _OF_THE_BROKER
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return False
 
 

@@ -39,7 +39,7 @@ class ActionFilter(FixedChoicesFilter):
     title = "action"
     parameter_name = "action"
     choices_known = [
-        (name, name) for name in ("created", "updated", "deleted", "announced", "received", "test", "read")
+        (name, name) for name in ("created", "updated", "deleted", "moved", "announced", "received", "test", "read")
     ]
 
 

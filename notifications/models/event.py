@@ -74,7 +74,7 @@ class Event(models.Model):
     position = models.BigIntegerField(unique=True, null=True, editable=False)
     occurred_at = models.DateTimeField(default=timezone.now)
     entity = models.CharField(max_length=20)  # ticket, comment, attachment, user, kb_article, webhook, notification
-    action = models.CharField(max_length=20)  # created, updated, deleted; test, received, announced, read
+    action = models.CharField(max_length=20)  # created, updated, deleted, moved; test, received, announced, read
     entity_id = models.UUIDField()
     ticket_id = models.UUIDField(null=True, blank=True)
     actor = models.ForeignKey(

@@ -190,10 +190,10 @@ class Connection:
         self._resumed_after = after
         self._resuming_until = time.monotonic() + limits.RESUME_SECONDS
 
-    def has_resumed(self, room: str) -> None:
-        """Replayed from there. However long that took, the next room that waited for it is replayed too."""
+    def has_resumed(self, room: str, seconds: float) -> None:
+        """It was replayed from there, and that took so long: other rooms that waited meanwhile are replayed too."""
         self._resumed_rooms |= {room}
-        self._resuming_until = max(self._resuming_until, time.monotonic() + limits.RESUME_SECONDS)
+        self._resuming_until += seconds
 
     def replay_from(self, room: str) -> int | None:
         """Whence a room that is joined without a cursor is replayed; None: not at all.

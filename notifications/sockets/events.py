@@ -6,6 +6,7 @@ from uuid import UUID
 
 from helpdesk.accounts.models import Role
 from notifications import sign_outs
+from notifications.conversation import MOVED
 from notifications.models import Visibility
 from notifications.models.event import Scope
 from notifications.payloads import encode, notification_head
@@ -23,7 +24,7 @@ _UPDATE_NAMES = {
 }
 _CHANGES = frozenset({"created", "updated", "deleted"})
 _RECEIVED = "received"  # a webhook of the internal receiver; the only thing of entity "webhook" that is itself shown
-_SHOWN = _CHANGES | {_RECEIVED, READ}
+_SHOWN = _CHANGES | {_RECEIVED, READ, MOVED}
 
 
 class StreamEvent:
@@ -92,11 +93,13 @@ class StreamEvent:
 
     def _action_then(self, person: Person) -> str | None:
         sees = self.scope.admits(person.id, person.role)
-        if self.action != "updated":
+        if self.action not in ("updated", MOVED):
             return self.action if sees else None
         saw = self._previous_scope.admits(person.id, person.role)
+        if sees and saw:
+            return "updated" if self.action == "updated" else None
         if sees:
-            return "updated" if saw else "created"
+            return "created"
         return "removed" if saw else None
 
     def update_for(self, person: Person, form: Form) -> str | None:

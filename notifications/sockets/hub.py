@@ -16,6 +16,7 @@ which is None until the first connection (nobody is there to be told):
 import asyncio
 import logging
 import random
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -219,7 +220,7 @@ class Hub:
         With `after`, first what it missed there since. `room` is canonical. Raises Refusal.
         """
         async with connection.changing:
-            is_resumed = False
+            is_resumed, began = False, time.monotonic()
             if room not in connection.rooms:
                 if len(connection.rooms) > limits.ROOMS_PER_CONNECTION:  # OWN is one more
                     raise Refusal(
@@ -233,7 +234,7 @@ class Hub:
                     is_resumed = after is not None
             cursor = await self._cover(connection, room, after)
             if is_resumed:
-                connection.has_resumed(room)
+                connection.has_resumed(room, time.monotonic() - began)
             return cursor
 
     async def leave(self, connection: Connection, room: str) -> None:
@@ -245,8 +246,9 @@ class Hub:
     async def _resume(self, connection: Connection, after: int) -> None:
         try:
             async with connection.changing:
+                began = time.monotonic()
                 await self._cover(connection, OWN, after)
-                connection.has_resumed(OWN)
+                connection.has_resumed(OWN, time.monotonic() - began)
         except Refusal as refusal:
             connection.refuse(refusal)
         except Exception:

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from django.db.models import Prefetch
 
+from notifications.conversation import MOVED
 from notifications.models import Event, EventStream, Notification
 from notifications.rights import current_scopes, present_scopes
 from notifications.sockets import limits, rooms
@@ -62,6 +63,7 @@ def check_extent(user_id: UUID, after: int, until: int) -> None:
     if until - after > limits.REPLAY_SPAN:
         raise TooMuchMissed("missed_too_much", "Too much happened after this cursor. Please fetch the present state.")
     events = Event.objects.published().visible_to(active_user(user_id)).filter(position__gt=after, position__lte=until)
+    events = events.exclude(action=MOVED)  # of a large conversation, to staff, there would be many that tell nothing
     if events[limits.REPLAY_EVENTS : limits.REPLAY_EVENTS + 1].exists():
         raise TooMuchMissed("missed_too_much", "Too much happened after this cursor. Please fetch the present state.")
     own = Event.objects.filter(entity="user", entity_id=user_id, position__gt=after, position__lte=until)

@@ -113,6 +113,10 @@ class _Server(socketio.AsyncServer):
 
     async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
         await super()._handle_eio_connect(eio_sid, environ)
+        self.await_sign_in(eio_sid)
+
+    def await_sign_in(self, eio_sid: str) -> None:
+        """Let an Engine.IO session in which nobody is signed in live for a while."""
         in_background(self._end_unless_signed_in(eio_sid))
 
     async def _end_unless_signed_in(self, eio_sid: str) -> None:
@@ -207,11 +211,11 @@ class _DefaultNamespace(socketio.AsyncNamespace):
             await self._enter(sid, environ["asgi.scope"], {} if auth is None else auth)
             _forget_request(environ)
         except Refusal as refusal:
+            engine_sid = self.server.manager.eio_sid_from_sid(sid, NAMESPACE)
             if refusal.code == "going_away":
                 # Refused, the stock client would not come back.
-                await SocketIODoor(self.server.manager.eio_sid_from_sid(sid, NAMESPACE)).end(
-                    refusal.close_code, refusal.code, refusal.message
-                )
+                await SocketIODoor(engine_sid).end(refusal.close_code, refusal.code, refusal.message)
+            self.server.await_sign_in(engine_sid)
             raise SocketIOConnectionRefused(refusal.message, {"code": refusal.code}) from None
         except Exception:
             logger.exception("A Socket.IO connection failed.")
@@ -245,6 +249,9 @@ class _DefaultNamespace(socketio.AsyncNamespace):
         connection = self._connections.pop(sid, None)
         if connection is not None:
             connection.gone()
+        engine_sid = self.server.manager.eio_sid_from_sid(sid, NAMESPACE)
+        if engine_sid in self.server.eio.sockets and not self.server.eio.sockets[engine_sid].closing:
+            self.server.await_sign_in(engine_sid)  # it left the namespace only
 
     async def _operate(self, event: str, sid: str, *arguments: Any) -> operations.Answer:
         connection = self._connections.get(sid)

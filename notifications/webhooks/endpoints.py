@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.db import transaction
+from django.http import Http404
 from django.utils import timezone
 
 from helpdesk.accounts.models import User
@@ -27,6 +28,10 @@ INTERNAL_RECEIVERS = {INTERNAL_RECEIVER: INTERNAL_RECEIVER, "/api/webhooks/notif
 
 # How long both secrets sign after a rotation: long enough to change a receiver's configuration by hand.
 ROTATION_OVERLAP = timedelta(hours=24)
+
+
+class EndpointDeleted(Http404):
+    """It was deleted while somebody was about to change it."""
 
 
 class TooManyEndpoints(Exception):
@@ -76,7 +81,8 @@ def set_primary(owner: User, url: str) -> tuple[WebhookEndpoint, str | None]:
     with transaction.atomic():
         # The owner's row serialises two requests that both find no endpoint yet.
         User.objects.select_for_update().filter(pk=owner.pk).values("pk").get()
-        endpoint = WebhookEndpoint.objects.filter(owner=owner, is_primary=True, deleted_at=None).first()
+        own = WebhookEndpoint.objects.filter(owner=owner, is_primary=True, deleted_at=None)
+        endpoint = own.select_for_update(no_key=True).first()
         if endpoint is None:
             return create(owner, url, is_primary=True)
         return endpoint, change(endpoint, url=url, own_headers={} if endpoint.url != url else None)
@@ -119,10 +125,12 @@ def create(
 def _locked(endpoint: WebhookEndpoint) -> Iterator[None]:
     """The endpoint as it is now, and nobody else's to change until the block ends, in a transaction.
 
-    Deliveries for it may be written meanwhile.
+    Deliveries for it may be written meanwhile. Raises EndpointDeleted.
     """
     with transaction.atomic():
         endpoint.refresh_from_db(from_queryset=WebhookEndpoint.objects.select_for_update(no_key=True))
+        if endpoint.deleted_at:
+            raise EndpointDeleted("The endpoint was deleted.")
         yield
 
 
@@ -201,12 +209,14 @@ def rotate_secret(endpoint: WebhookEndpoint) -> str:
 
 
 def pause(endpoint: WebhookEndpoint) -> None:
-    """Hold what comes from now on, and what is waiting. What is being sent this moment still goes out.
+    """Hold what comes from now on, and what is waiting. What is being sent this moment still goes out. A disabled one
+    stays so.
 
     Of a large backlog the rest is held by the workers' claims, see `gates.clear`; none of it is sent.
     """
     with _locked(endpoint):
-        _stop(endpoint, EndpointState.PAUSED)
+        if endpoint.state == EndpointState.ACTIVE:
+            _stop(endpoint, EndpointState.PAUSED)
 
 
 def disable(endpoint: WebhookEndpoint, reason: str) -> None:

@@ -109,6 +109,7 @@ class Engine:
         # Threads start when they are needed: as many as attempts are out at a time.
         threads = self.lanes.fast + self.lanes.slow
         with http.open_session(self.policy) as session, ThreadPoolExecutor(threads, "webhook") as pool:
+            pool.submit(_nothing)  # a first thread, or none of this begins: what is given to the pool gets sent
             try:
                 while True:
                     began = time.monotonic()
@@ -159,8 +160,12 @@ class Engine:
         self._soon_more = self._soon_more or claim.soon_more or self._news_only
         for item in claim.taken:
             self.lanes.reserve(item, item.delivery.endpoint_id)
-        # News passes what was claimed before it and has no slot yet, as it would in the queue.
-        self._waiting = sorted(self._waiting + claim.taken, key=lambda item: item.delivery.priority)
+        # News passes what was claimed before it and has no slot yet, as it would in the queue. What a rate limit has
+        # let through goes first: it may not wait for long.
+        self._waiting = sorted(
+            self._waiting + claim.taken,
+            key=lambda item: (item.delivery.priority, item.delivery.endpoint.rate_limit is None),
+        )
         return len(claim.taken)
 
     def _start(self, pool: ThreadPoolExecutor, session: http.Session) -> None:
@@ -276,6 +281,10 @@ class Engine:
             return None
         self._soon_more = True
         return LOOK_SOON
+
+
+def _nothing() -> None:
+    pass
 
 
 class _Chore:

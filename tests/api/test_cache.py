@@ -27,6 +27,14 @@ def test_what_is_set_is_found_again(cache, caplog):
     ]
 
 
+def test_who_is_first_is_first(cache):
+    assert cache.add("one", 1, 60) is True
+    assert cache.add("one", 2, 60) is False
+    assert cache.delete("one") is True
+    assert cache.add("one", 3, 60) is True
+    assert cache.get("one") == 3
+
+
 def test_requests_are_answered_and_counted(cache, api, agent, monkeypatch):
     monkeypatch.setattr(SimpleRateThrottle, "cache", cache)
     monkeypatch.setattr(SimpleRateThrottle, "THROTTLE_RATES", {**SimpleRateThrottle.THROTTLE_RATES, "user": "2/min"})

@@ -244,7 +244,7 @@ class Row:
         names = {"ticket": "ticket.update", "comment": "comment.update", "kb_article": "kb.update"}
         if self.entity == "user" and self.action != "announced":
             return "user.update"
-        return names.get(self.entity) if self.action in ("created", "updated", "deleted") else None
+        return names.get(self.entity) if self.action in ("created", "updated", "deleted", "moved") else None
 
 
 def query(system: System, sql: str) -> list[tuple[Any, ...]]:
@@ -295,7 +295,8 @@ def complaints(watcher: Watcher, person: UUID, role: str, log: list[Row]) -> lis
         if not sees:
             hidden_since[row.entity_id] = row.position
         if sees and not {row.entity_id, row.ticket_id} & hidden_since.keys():
-            wanted: list[Shown] = [(row.name, row.position)] if row.name else []
+            tells = row.action != "moved" or not row.previous.admits(person, role)
+            wanted: list[Shown] = [(row.name, row.position)] if row.name and tells else []
             wanted += [("notification", row.position)] if person in row.recipients else []
             found += [f"{name} {cursor} was missed" for name, cursor in wanted if (name, cursor) not in shown]
     return found

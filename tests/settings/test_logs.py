@@ -45,8 +45,15 @@ def test_what_the_line_says_already_is_not_repeated():
     [
         ("celery.app.trace", ConnectionResetError(104, "Connection reset")),
         ("celery.beat", ValueError("a bug")),
+        ("kombu.transport.filesystem", PermissionError(13, "Permission denied", "/var/lib/helpdesk/broker")),
         ("notifications.publisher", ConnectionResetError(104, "Connection reset")),
     ],
 )
 def test_a_mistake_keeps_its_traceback(logger, error):
     assert "Traceback" in record_of(logger, error)
+
+
+def test_a_mistake_made_while_a_connection_was_lost_keeps_it_too():
+    error = ValueError("a bug")
+    error.__context__ = ConnectionResetError(104, "Connection reset")
+    assert "Traceback" in record_of("celery.beat", error, error.__context__)

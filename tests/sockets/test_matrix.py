@@ -229,4 +229,6 @@ def _expected_of_a_revocation(revocation: str, kind: str, before: dict[str, bool
         return ["updated"] if revocation == "role" and after[kind] and not before[kind] else []
     if kind not in changed or not (before[kind] or after[kind]):
         return []
+    if revocation == "moved" and kind != "ticket" and before[kind] and after[kind]:
+        return []  # it went along, and nothing has changed for who sees both
     return ["updated" if before[kind] and after[kind] else "removed" if before[kind] else "created"]

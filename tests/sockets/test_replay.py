@@ -474,3 +474,17 @@ async def test_what_is_pruned_while_it_is_replayed_is_told(connect, ticket, agen
     await client.ask("join", room="comments", after=cursor)
     events = await told(client)
     assert [payload["reason"] for name, payload in events if name == "resync_required"] == ["cursor_too_old"]
+
+
+async def test_the_time_in_which_rooms_are_resumed_ends(connect, ticket, agent, monkeypatch):
+    """Whoever opens one ticket after the other does not come back all day long."""
+    first = await connect(agent)
+    cursor = await cursor_of(first)
+    await first.close()
+    await do(say, ticket, "a")
+    monkeypatch.setattr(limits, "RESUME_SECONDS", 1)
+    again = await connect(agent, after=cursor)
+    for room in ("tickets", "attachments", "kb", "comments"):
+        await asyncio.sleep(0.4)
+        await again.ask("join", room=room)
+    assert said(await told(again)) == []

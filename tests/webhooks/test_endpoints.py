@@ -1,9 +1,12 @@
 """URLs, secrets and states of endpoints, through the API."""
 
 import contextlib
+import threading
 from datetime import timedelta
+from functools import partial
 
 import pytest
+from django.db import connection, transaction
 from django.utils import timezone
 from standardwebhooks import Webhook, WebhookVerificationError
 
@@ -198,7 +201,6 @@ class TestRotating:
             assert self.signed_by(client, receiver, one, first, second, third) == [third]
 
 
-@pytest.mark.django_db(transaction=True)
 class TestChangingAtTheSameTime:
     """Two requests have loaded the endpoint before either of them changes it."""
 
@@ -224,6 +226,47 @@ class TestChangingAtTheSameTime:
         endpoints.change(other, own_headers={"X-Key": None, "X-More": "more"})
         assert WebhookEndpoint.objects.get().headers() == {"X-Key": "another key", "X-More": "more"}
 
+    def test_one_that_was_deleted_meanwhile_is_not_found(self, api, customer, twice):
+        one, other = twice
+        endpoints.delete(one)
+        for change in (
+            endpoints.rotate_secret,
+            endpoints.resume,
+            endpoints.delete,
+            partial(endpoints.change, ordered=True),
+        ):
+            with pytest.raises(endpoints.EndpointDeleted):
+                change(other)
+
+    def test_one_that_was_disabled_meanwhile_is_not_paused(self, twice):
+        one, other = twice
+        endpoints.disable(one, "It answered 410 Gone.")
+        endpoints.pause(other)
+        assert WebhookEndpoint.objects.get().state == "disabled"
+
+    @pytest.mark.postgresql
+    @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has one writer")
+    @pytest.mark.django_db(transaction=True)
+    def test_the_second_waits_for_the_first(self, twice):
+        """The control of those above: it is the lock that has the second one see what the first has written."""
+        one, other = twice
+        rotated = []
+
+        def rotate():
+            try:
+                rotated.append(endpoints.rotate_secret(other))
+            finally:
+                connection.close()
+
+        thread = threading.Thread(target=rotate)
+        with transaction.atomic():
+            first = endpoints.rotate_secret(one)
+            thread.start()
+            thread.join(0.5)
+            assert rotated == []
+        thread.join()
+        assert WebhookEndpoint.objects.get().secrets() == [*rotated, first]
+
 
 class TestWaitingForAReceiver:
     """Somebody waits for it in a thread that others need too."""
@@ -246,6 +289,7 @@ class TestWaitingForAReceiver:
             pass
 
 
+@pytest.mark.django_db(transaction=True)
 class TestTrying:
     def test_sends_a_real_one_and_answers_with_the_attempt(self, api, customer):
         with Receiver(answering(OK)) as receiver:

@@ -288,6 +288,14 @@ class TestAfterAStall:
         assert states() == ["pending"] * 2
         assert engine.lanes.waiting == 0
 
+    def test_what_a_rate_limit_let_through_goes_first(self, comment, customer, engine):
+        endpoints.create(customer, "http://127.0.0.1:9/a")
+        paced, _ = endpoints.create(customer, "http://127.0.0.1:9/b", rate_limit=5)
+        endpoints.create(customer, "http://127.0.0.1:9/c")
+        comment(1)
+        assert engine._claim() == 3
+        assert engine._waiting[0].delivery.endpoint_id == paced.pk
+
     @pytest.mark.parametrize("rate_limit", [None, 5])
     def test_what_a_rate_limit_let_through_does_not_go_out_in_a_bunch_later(
         self, comment, customer, engine, monkeypatch, rate_limit
