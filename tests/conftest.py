@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from django.core.cache import cache
 from django.core.files.base import ContentFile
+from django.core.management import get_commands, load_command_class
 from django.db import connection, connections
+from django.urls import get_resolver
 from rest_framework.test import APIClient
 from rest_framework.throttling import SimpleRateThrottle
 from rest_framework_simplejwt.tokens import AccessToken
@@ -30,6 +32,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         marked = any(item.get_closest_marker(name) for name in ("django_db", "live", "chaos"))
         if not marked and not _DATABASE & set(item.fixturenames) and "sockets" not in item.path.parts:  # type: ignore[attr-defined]
             item.add_marker("once")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _everything_is_imported():
+    """What Django imports when it is first needed, else is imported while a test has changed a constant, and keeps it."""
+    get_resolver().url_patterns  # noqa: B018 - imports them all
+    for name, app in get_commands().items():
+        if not app.startswith("django."):
+            load_command_class(app, name)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -13,7 +13,7 @@ from notifications.management.base import DeliveriesCommand
 from notifications.management.output import duration, write_json
 from notifications.models import WebhookDelivery, WebhookEndpoint
 from notifications.webhooks import recovery
-from notifications.webhooks.recovery import AT_ONCE, LEFT_OUT, NOT_ARRIVED, RECOVERABLE, RecoveryRefused, Span
+from notifications.webhooks.recovery import LEFT_OUT, NOT_ARRIVED, RECOVERABLE, RecoveryRefused, Span
 
 
 class Command(DeliveriesCommand):
@@ -36,7 +36,7 @@ class Command(DeliveriesCommand):
             "--per-minute",
             type=int,
             metavar="N",
-            help=f"with --since: how many a minute to each endpoint, after the first {AT_ONCE} "
+            help=f"with --since: how many a minute to each endpoint, after the first {recovery.AT_ONCE} "
             "(default: WEBHOOK_RECOVERY_PER_MINUTE)",
         )
         parser.add_argument("--dry-run", action="store_true", help="say how many and how long, and send none")
@@ -74,8 +74,10 @@ class Command(DeliveriesCommand):
 
 def _named(ids: list[UUID]) -> list[WebhookDelivery]:
     """The deliveries of these ids; CommandError unless each is there and can be sent."""
-    if len(ids) > AT_ONCE:
-        raise CommandError(f"At most {AT_ONCE} ids at a time. What was missed since a time is sent again by --since.")
+    if len(ids) > recovery.AT_ONCE:
+        raise CommandError(
+            f"At most {recovery.AT_ONCE} ids at a time. What was missed since a time is sent again by --since."
+        )
     named = WebhookDelivery.objects.filter(pk__in=ids).select_related("endpoint")
     found = {delivery.pk: delivery for delivery in named}
     problems = [f"{id_} is unknown" for id_ in sorted(set(ids) - set(found))]
