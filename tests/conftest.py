@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _everything_is_imported():
-    """What Django imports when it is first needed, else is imported while a test has changed a constant, and keeps it."""
+    """What is first needed while a test has changed a constant would be imported with it, and keep it."""
     get_resolver().url_patterns  # noqa: B018 - imports them all
     for name, app in get_commands().items():
         if not app.startswith("django."):
