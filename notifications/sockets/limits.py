@@ -28,7 +28,7 @@ OUTBOX_CHARACTERS = settings.SOCKET_OUTBOX_CHARACTERS
 ENGINE_FRAMES = 64
 
 # New connections that a process takes on one core without making the others wait; those that a shutdown sends away
-# come back at this pace. Measured: 100-190 a second, all signed in (docs/benchmarks.md).
+# come back at this pace. Measured: 100-220 a second, all signed in (docs/benchmarks.md).
 RETURNS_PER_SECOND = 150.0
 
 # A replay: more than this many events missed cost less to fetch anew; they are read page by page.

@@ -117,12 +117,11 @@ class _Server(socketio.AsyncServer):
 
     def await_sign_in(self, eio_sid: str) -> None:
         """Let an Engine.IO session in which nobody is signed in live for a while."""
-        in_background(self._end_unless_signed_in(eio_sid))
+        asyncio.get_running_loop().call_later(limits.SIGN_IN_SECONDS, self._end_unless_signed_in, eio_sid)
 
-    async def _end_unless_signed_in(self, eio_sid: str) -> None:
-        await asyncio.sleep(limits.SIGN_IN_SECONDS)
+    def _end_unless_signed_in(self, eio_sid: str) -> None:
         if self.manager.sid_from_eio_sid(eio_sid, NAMESPACE) is None:
-            await SocketIODoor(eio_sid).end(CloseCode.UNAUTHENTICATED, "unauthenticated", "")
+            in_background(SocketIODoor(eio_sid).end(CloseCode.UNAUTHENTICATED, "unauthenticated", ""))
 
 
 server = _Server(
