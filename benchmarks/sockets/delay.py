@@ -4,6 +4,7 @@ import contextlib
 import random
 import statistics
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from django.db import transaction
@@ -13,9 +14,10 @@ from benchmarks.registry import Figure, Skipped, benchmark, value_at_most
 from benchmarks.run import Run
 from benchmarks.servers import redis
 from benchmarks.sockets import serving
-from benchmarks.sockets.audience import CLIENTS, audience, token
+from benchmarks.sockets.audience import CLIENTS, Audience, audience, token
 from benchmarks.sockets.events import PRODUCT, TEXT
 from benchmarks.sockets.fleet import Fleet, single
+from benchmarks.sockets.serving import Server
 from benchmarks.webhooks import load
 from comments.models import Comment
 from tickets.models import Ticket
@@ -24,6 +26,19 @@ COMMENTS, WARM_UP = 200, 20
 DEACTIVATED = 50
 PAUSE = (0.03, 0.13)
 """Seconds between two comments: uneven, so that nothing that looks every so often falls into step with them."""
+
+
+@contextlib.contextmanager
+def _shown_to_everybody(run: Run, people: Audience) -> Iterator[tuple[Server, Fleet, Ticket]]:
+    """A ticket, and agents at one server who see what happens to it; on Redis where it is there."""
+    ticket = Ticket(title="How soon am I told?", description="Soon.", requester=people.customers[0])
+    ticket.save()
+    with (
+        redis(Path(run.folder)) as redis_url,
+        serving.python(serving.UVICORN, PRODUCT, people.environment(redis_url or ""), None) as server,
+        contextlib.closing(Fleet(server.port, "plain", people.tokens)) as fleet,
+    ):
+        yield server, fleet, ticket
 
 
 @benchmark(
@@ -41,12 +56,7 @@ def commit_to_last(run: Run) -> Figure:
         raise Skipped("on SQLite only what the server itself commits wakes its publisher at once (told.socket_event)")
     people = run.use(audience)
     pause, delays, firsts = random.Random(4), [], []
-    with contextlib.ExitStack() as stack:
-        redis_url = stack.enter_context(redis(Path(run.folder))) or ""
-        server = stack.enter_context(serving.python(serving.UVICORN, PRODUCT, people.environment(redis_url), None))
-        ticket = Ticket(title="How soon am I told?", description="Soon.", requester=people.customers[0])
-        ticket.save()
-        fleet = stack.enter_context(contextlib.closing(Fleet(server.port, "plain", people.tokens)))
+    with _shown_to_everybody(run, people) as (_server, fleet, ticket):
         for number in range(WARM_UP + COMMENTS):
             Fleet.rest(pause.uniform(*PAUSE))
             arrivals: list[float] = []
@@ -81,13 +91,10 @@ def revoked(run: Run) -> Figure:
     people = run.use(audience)
     leaving = load.people(DEACTIVATED)
     pause, delays = random.Random(4), []
-    with contextlib.ExitStack() as stack:
-        redis_url = stack.enter_context(redis(Path(run.folder))) or ""
-        server = stack.enter_context(serving.python(serving.UVICORN, PRODUCT, people.environment(redis_url), None))
-        ticket = Ticket(title="Who may still see this?", description="We.", requester=people.customers[0])
-        ticket.save()
-        fleet = stack.enter_context(contextlib.closing(Fleet(server.port, "plain", people.tokens)))
-        clients = stack.enter_context(single(server.port, [token(person) for person in leaving]))
+    with (
+        _shown_to_everybody(run, people) as (server, fleet, ticket),
+        single(server.port, [token(person) for person in leaving]) as clients,
+    ):
         for person, client in zip(leaving, clients, strict=True):
             Fleet.rest(pause.uniform(*PAUSE))
             Comment(ticket=ticket, author=people.agents[0], content=TEXT).post()

@@ -373,10 +373,11 @@ class Hub:
         if event.entity == "ticket":
             self.presence.ticket_changed(event)
         if event.notifications is None:
-            event.notifications, asked = {}, set[UUID]()
+            found, asked = dict[UUID, dict[str, str]](), set[UUID]()
             while new := self._people.keys() - asked:  # somebody may come in while it is asked for
-                event.notifications |= await self._ask(_notifications_of, event.id, list(new))
+                found |= await self._ask(_notifications_of, event.id, list(new))
                 asked |= new
+            event.notifications = found
         for connection in list(self._held):
             self._keep(connection, event)
         for connection in self._candidates(event):

@@ -224,6 +224,42 @@ describe('coming back', () => {
     assert.deepEqual(new Set(joins(socket).map(({ room }) => room)), new Set(['kb', ...rooms]));
   });
 
+  test('a room that is left meanwhile is not joined', async () => {
+    const rooms = Array.from({ length: 12 }, (_, number) => `ticket:${number}`);
+    const { client, socket } = fake({ rooms });
+    let letGo;
+    const held = new Promise((resolve) => (letGo = resolve));
+    socket.answers.join = async ({ room }) => (room === 'ticket:0' && (await held), { ok: true, room, cursor: 10 });
+    client.connect();
+    await socket.letIn();
+    await client.leave('ticket:11');
+    letGo();
+    await settled();
+    assert.equal(client.status, 'connected');
+    assert.equal(joins(socket).some(({ room }) => room === 'ticket:11'), false);
+  });
+
+  test('what cannot be caught up with is tried again, later and later', async () => {
+    const { client, socket, errors } = fake({ rooms: ['tickets'], backoff: { min: 1_000, max: 8_000 } });
+    socket.answers.join = { ok: false, error: { code: 'internal', message: 'Something went wrong here.' } };
+    client.connect();
+    const waits = [];
+    for (let attempt = 1; attempt <= 4; attempt++) {
+      await socket.letIn();
+      assert.deepEqual([client.status, socket.connected, errors.length], ['connecting', false, attempt]);
+      let waited = 0;
+      for (; socket.connects === attempt; waited += 100) await after(100);
+      waits.push(waited);
+    }
+    waits.forEach((waited, number) => {
+      const longest = 1_000 * 2 ** number;
+      assert.ok(waited >= longest / 2 && waited <= longest, `${waited} ms the ${number + 1}. time`);
+    });
+    socket.answers.join = ({ room }) => ({ ok: true, room, cursor: 10 });
+    await socket.letIn();
+    assert.equal(client.status, 'connected');
+  });
+
   test('a room that is no longer ours is told of, once', async () => {
     const { client, socket, errors } = fake({ rooms: ['ticket:1', 'tickets'] });
     client.connect();

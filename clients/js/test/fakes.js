@@ -12,10 +12,8 @@ export class FakeSocket {
   asked = [];
   sentAuth = [];
   connects = 0;
-  closedTransports = 0;
   /** What operations are answered with: by name, a value or a function of the arguments. */
   answers = { join: ({ room }) => ({ ok: true, room, cursor: 10 }), leave: { ok: true } };
-  io = { engine: { close: () => (this.closedTransports += 1) } };
   #handlers = {};
   #any = [];
 
